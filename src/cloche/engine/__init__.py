@@ -1,0 +1,1 @@
+"""Containers, images, events: the verbs, their rules and their transactions."""

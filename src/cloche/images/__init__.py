@@ -1,0 +1,1 @@
+"""References, configs, layers, archives."""

@@ -1,0 +1,1 @@
+"""The warm fork server, its protocol and the jobs it forks."""

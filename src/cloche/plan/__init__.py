@@ -1,0 +1,1 @@
+"""Typed steps, their executor, the trace and the renderers."""

@@ -1,0 +1,1 @@
+"""Storage drivers; each returns mounts as steps and never mounts."""

@@ -1,0 +1,60 @@
+"""The contract of a storage driver.
+
+Three kinds: *active* (writable, being prepared), *committed* (immutable, may be a parent) and *view* (read-only use of a
+committed one). A driver never mounts: it returns mounts as plan steps that an executor mounts in the namespace that needs
+them. Every method is idempotent under retry after a crash: what it makes appears by rename, what it deletes goes to the
+trash directory by rename first.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from cloche.plan.step import Step
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Disk use of one snapshot without its parents."""
+
+    size: int
+    """Bytes."""
+    inodes: int
+
+
+class Snapshotter(Protocol):
+    """Keys name snapshots. A committed layer's key is its chain id (``sha256:...``), a container's its id."""
+
+    name: str
+    """Docker's name of the driver, e.g. ``overlay2``."""
+
+    def prepare(self, key: str, parent: str | None) -> None:
+        """Make an active snapshot. Raises ``Conflict`` where the key exists, ``NotFound`` for an unknown parent."""
+
+    def writable(self, key: str) -> str:
+        """Host directory where a new layer is unpacked (an active snapshot's own changes)."""
+
+    def commit(self, key: str, name: str) -> None:
+        """Make the active snapshot ``key`` the committed one ``name``, durably. An existing ``name`` wins: the active one
+        is then discarded."""
+
+    def mounts(self, key: str, target: str, readonly: bool = False) -> tuple[Step, ...]:
+        """Steps that put the snapshot at ``target``."""
+
+    def layers(self, key: str) -> tuple[str, ...]:
+        """Directories of the snapshot and its parents, topmost first (for diff and save)."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def remove(self, key: str) -> None:
+        """Forget it; the space is freed by ``collect``. Raises ``Conflict`` while another snapshot has it as parent,
+        nothing where it does not exist."""
+
+    def usage(self, key: str) -> Usage: ...
+
+    def status(self) -> tuple[tuple[str, str], ...]:
+        """Rows of ``docker info`` (backing file system and the like)."""
+
+    def collect(self) -> None:
+        """Delete what is in the trash. Off the path of any answer."""
