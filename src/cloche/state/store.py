@@ -1,0 +1,131 @@
+"""The SQLite database: one writer thread, commits in groups, reads from any thread's own call.
+
+An fsync costs milliseconds, so no write happens in the caller's thread: ``write`` queues a function, the
+writer runs all that wait in one transaction (each in its own savepoint, so that one's failure is not the
+others') and commits once. ``durable`` writes are what a user created or uploaded: they return after an fsync
+(``synchronous=FULL``). The others are derived from monitors and the kernel anyway: in WAL mode they survive
+the daemon's death, though not always a power cut (``synchronous=NORMAL``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+from cloche.errors import Unavailable
+from cloche.state.schema import migrate
+from cloche.state.transaction import Queries, Transaction
+
+T = TypeVar("T")
+
+
+class _Write(NamedTuple):
+    change: Callable[[Transaction], Any]
+    durable: bool
+    future: Future[Any]
+
+
+class Store:
+    """The open database. ``path`` may be in a new directory's root; raises ``Unavailable`` where it cannot
+    be opened."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._writer = self._connect()
+        migrate(self._writer, path)
+        self._reader = self._connect()
+        self._read_lock = threading.Lock()
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._durable = True
+        self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as error:
+            raise Unavailable(f"the state database {self._path} cannot be opened: {error}") from error
+        return connection
+
+    def close(self) -> None:
+        """After all queued writes are done."""
+        self._queue.put(None)
+        self._thread.join()
+        self._writer.close()
+        self._reader.close()
+
+    def read(self, query: Callable[[Queries], T]) -> T:
+        """Run a query in the caller's thread; sees every commit that has returned."""
+        with self._read_lock:
+            return query(Queries(self._reader))
+
+    async def write(self, change: Callable[[Transaction], T], durable: bool = True) -> T:
+        """Run ``change`` in the writer thread, commit, and return its value. What ``change`` raises undoes
+        it alone and is raised here. Once queued it runs also when the caller is cancelled."""
+        return await asyncio.shield(asyncio.wrap_future(self.submit(change, durable)))
+
+    def submit(self, change: Callable[[Transaction], T], durable: bool = True) -> Future[T]:
+        """``write`` for callers that do not wait, or have no event loop."""
+        future: Future[T] = Future()
+        self._queue.put(_Write(change, durable, future))
+        return future
+
+    def _run(self) -> None:
+        while True:
+            first = self._queue.get()
+            batch: list[_Write] = []
+            end = first is None
+            if first is not None:
+                batch.append(first)
+            while not end and not self._queue.empty():
+                item = self._queue.get()
+                if item is None:
+                    end = True
+                else:
+                    batch.append(item)
+            if batch:
+                self._commit(batch)
+            if end:
+                return
+
+    def _commit(self, batch: list[_Write]) -> None:
+        durable = any(write.durable for write in batch)
+        outcomes: list[tuple[Any, BaseException | None]] = []
+        try:
+            if durable != self._durable:
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            self._writer.execute("BEGIN IMMEDIATE")
+            outcomes = [self._apply(write) for write in batch]
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            failure = Unavailable(f"the state database {self._path} refused a write: {error}")
+            outcomes = [(None, failure)] * len(batch)
+        for write, (value, problem) in zip(batch, outcomes, strict=True):
+            if problem is None:
+                write.future.set_result(value)
+            else:
+                write.future.set_exception(problem)
+
+    def _apply(self, write: _Write) -> tuple[Any, BaseException | None]:
+        self._writer.execute("SAVEPOINT one")
+        try:
+            value = write.change(Transaction(self._writer))
+        except Exception as problem:
+            self._writer.execute("ROLLBACK TO one")
+            self._writer.execute("RELEASE one")
+            return None, problem
+        self._writer.execute("RELEASE one")
+        return value, None
