@@ -1,8 +1,8 @@
 """What a step is, and what a failed one tells.
 
-A step is a frozen value with three faces: ``execute`` does it, ``describe`` says it in one line of English, and
-``shell`` gives the util-linux/iproute2/shell lines that would do the same. There is no second description of a
-container than its steps.
+A step is a frozen value with three faces: ``execute`` does it, ``describe`` says it in one line of English,
+and ``shell`` gives the util-linux/iproute2/shell lines that would do the same. There is no second
+description of a container than its steps.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from cloche.plan.execution import Execution
 
 
-class Step(msgspec.Struct, frozen=True, tag=True):
-    """One thing done to the kernel. Fields are plain data, so that a plan travels as msgpack and prints as JSON."""
+class Step(msgspec.Struct, frozen=True, tag=True, tag_field="step"):
+    """One thing done to the kernel. Fields are plain data, so that a plan travels as msgpack and prints as
+    JSON."""
 
     def execute(self, run: Execution) -> None:
-        """Do it. Raises ``OSError`` (from ``cloche.kernel``); the executor turns that into a ``StepFailure``."""
+        """Do it. Raises ``OSError`` (from ``cloche.kernel``); the executor turns that into a
+        ``StepFailure``."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -27,7 +29,8 @@ class Step(msgspec.Struct, frozen=True, tag=True):
         raise NotImplementedError
 
     def shell(self) -> str:
-        """Shell lines doing the same with util-linux, iproute2 and sh, or ``""`` where the script needs none."""
+        """Shell lines doing the same with util-linux, iproute2 and sh, or ``""`` where the script needs
+        none."""
         raise NotImplementedError
 
     def hint(self, errno: int) -> str:
