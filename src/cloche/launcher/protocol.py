@@ -1,10 +1,10 @@
 """What the daemon and the launcher say to each other.
 
-One ``SOCK_SEQPACKET`` socket; each packet is one msgpack value, descriptors travel beside it (SCM_RIGHTS). A request
-carries as its first descriptor one end of a socket pair: the forked process (monitor or job) answers there, and its
-end of file is the end of that process. The launcher itself never answers, so it never waits and is never waited for.
-A packet larger than the socket takes travels as a sealed memfd, which is then the last descriptor.
-"""
+One ``SOCK_SEQPACKET`` socket; each packet is one msgpack value, descriptors travel beside it (SCM_RIGHTS). A
+request carries as its first descriptor one end of a socket pair: the forked process (monitor or job) answers
+there, and its end of file is the end of that process. The launcher itself never answers, so it never waits
+and is never waited for. A packet larger than the socket takes travels as a sealed memfd, which is then the
+last descriptor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
 
     monitor: MonitorConfig
     host: msgspec.Raw
-    """``cloche.plan.codec`` msgpack of the host part; decoded in the monitor, so that the launcher stays small."""
+    """``cloche.plan.codec`` msgpack of the host part; decoded in the monitor, so that the launcher stays
+    small."""
     container: msgspec.Raw
     """The container part; decoded in init, whose memory goes at exec."""
 
@@ -33,7 +34,8 @@ class RunPlan(msgspec.Struct, frozen=True, tag="plan"):
 
 
 class Unpack(msgspec.Struct, frozen=True, tag="unpack"):
-    """Fork a job that unpacks one layer into ``target``, rooted there. Answers ``LayerUnpacked`` or ``JobFailed``.
+    """Fork a job that unpacks one layer into ``target``, rooted there. Answers ``LayerUnpacked`` or
+    ``JobFailed``.
 
     Descriptors: the answer socket, then the layer's stream (a file; any compression, told by its magic).
     """
@@ -41,12 +43,13 @@ class Unpack(msgspec.Struct, frozen=True, tag="unpack"):
     target: str
     """An existing empty directory; it becomes the layer's ``diff`` directory."""
     whiteouts: str
-    """``overlay``: whiteouts become 0:0 character devices and opaque xattrs; ``apply``: they delete what is there."""
+    """``overlay``: whiteouts become 0:0 character devices and opaque xattrs; ``apply``: they delete what is
+    there."""
 
 
 class Warm(msgspec.Struct, frozen=True, tag="warm"):
-    """A start is near: get the kernel's cgroup attach past its grace period (the first attach after quiet waits
-    about 12 ms for RCU, the next ones do not). Fire and forget; no descriptor."""
+    """A start is near: get the kernel's cgroup attach past its grace period (the first attach after quiet
+    waits about 12 ms for RCU, the next ones do not). Fire and forget; no descriptor."""
 
 
 Request = Launch | RunPlan | Unpack | Warm

@@ -1,9 +1,9 @@
 """What the daemon and a container's monitor say to each other.
 
-``SOCK_SEQPACKET``, one msgpack value per packet, descriptors beside it. The daemon that launched the container holds one
-end of a socket pair; any later daemon connects to ``MonitorConfig.socket_path``. On each new connection the monitor first
-sends its ``Status``. Several daemons at once are allowed: each gets every message.
-"""
+``SOCK_SEQPACKET``, one msgpack value per packet, descriptors beside it. The daemon that launched the
+container holds one end of a socket pair; any later daemon connects to ``MonitorConfig.socket_path``. On each
+new connection the monitor first sends its ``Status``. Several daemons at once are allowed: each gets every
+message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class LogConfig(msgspec.Struct, frozen=True):
 
     driver: str
     path: str
-    """The live file; rotated ones are ``path.1.gz`` (newest) and up; ``path.1`` while it is being compressed."""
+    """The live file; rotated ones are ``path.1.gz`` (newest) and up; ``path.1`` while it is being
+    compressed."""
     max_size: int
     """Bytes at which the file is rotated."""
     max_file: int
@@ -28,7 +29,8 @@ class LogConfig(msgspec.Struct, frozen=True):
 class Attachment(msgspec.Struct, frozen=True):
     """A client connection handed to the monitor: from then on the daemon is not in the data path.
 
-    Without a terminal, output is framed as Docker frames it (8-byte head: stream, 3 zero bytes, big-endian length)."""
+    Without a terminal, output is framed as Docker frames it (8-byte head: stream, 3 zero bytes, big-endian
+    length)."""
 
     stdin: bool
     stdout: bool
@@ -36,7 +38,8 @@ class Attachment(msgspec.Struct, frozen=True):
     prefix: bytes
     """Bytes of stdin that the daemon had already read from the connection."""
     detach_keys: bytes
-    """The key sequence that detaches (only with a terminal); empty for none. Docker's default is ``10 11``."""
+    """The key sequence that detaches (only with a terminal); empty for none. Docker's default is ``10
+    11``."""
     framed: bool
 
 
@@ -55,7 +58,8 @@ class MonitorConfig(msgspec.Struct, frozen=True):
     socket_path: str
     """Listens here until the container's end was told or the daemon says ``Release``."""
     exit_path: str
-    """The exit record: msgspec JSON of ``ExitRecord``, written with write, fsync, rename before anyone is told."""
+    """The exit record: msgspec JSON of ``ExitRecord``, written with write, fsync, rename before anyone is
+    told."""
     terminal: bool
     rows: int
     columns: int
@@ -71,7 +75,7 @@ class MonitorConfig(msgspec.Struct, frozen=True):
     """Clients that attached before the start; their descriptors come with the launch."""
 
 
-# --- monitor to daemon ---------------------------------------------------------------------------------------
+# --- monitor to daemon -------------------------------------------------------------------------------
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -87,7 +91,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag="start-failed"):
-    """A step failed; everything was undone. ``exit_code`` is 127 (not found), 126 (not executable) or 128."""
+    """A step failed; everything was undone. ``exit_code`` is 127 (not found), 126 (not executable) or
+    128."""
 
     failure: StepFailure
     exit_code: int
@@ -123,7 +128,7 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
 
 FromMonitor = Status | Started | StartFailed | OutOfMemory | Detached | ExitRecord
 
-# --- daemon to monitor ---------------------------------------------------------------------------------------
+# --- daemon to monitor -------------------------------------------------------------------------------
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -144,8 +149,9 @@ class Signal(msgspec.Struct, frozen=True, tag="signal"):
 
 
 class Release(msgspec.Struct, frozen=True, tag="release"):
-    """The daemon has stored the exit; the monitor may go. Without it a monitor of an ended container stays only as
-    long as a daemon is connected or output is still being delivered; the exit record on disk is the truth."""
+    """The daemon has stored the exit; the monitor may go. Without it a monitor of an ended container stays
+    only as long as a daemon is connected or output is still being delivered; the exit record on disk is the
+    truth."""
 
 
 ToMonitor = Attach | Resize | Signal | Release
