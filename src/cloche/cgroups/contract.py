@@ -1,7 +1,7 @@
 """The contract of a cgroup hierarchy: limits in, file writes out.
 
-Translation is pure (``writes``), detection reads /proc and /sys once (``detect`` in ``cloche.cgroups.layout``), and all
-effects are plan steps or the few verbs below.
+Translation is pure (``writes``), detection reads /proc and /sys once (``detect`` in
+``cloche.cgroups.layout``), and all effects are plan steps or the few verbs below.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ class Layout(msgspec.Struct, frozen=True):
     version: int
     """1 where any v1 controller is mounted (v1 and hybrid), 2 for the unified hierarchy alone."""
     mounts: dict[str, str]
-    """v1: controller name -> directory of its hierarchy (co-mounted controllers share one). v2: ``{"": mountpoint}``."""
+    """v1: controller name -> directory of its hierarchy (co-mounted controllers share one). v2: ``{"":
+    mountpoint}``."""
     controllers: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    """Those of the files that depend on the kernel's build which this kernel has, e.g.
+    ``memory.swap.max``."""
 
 
 class DeviceRule(msgspec.Struct, frozen=True):
-    """One line of the device allow-list; ``None`` is any number. ``type`` is ``a``, ``b`` or ``c``, ``access`` of ``rwm``."""
+    """One line of the device allow-list; ``None`` is any number. ``type`` is ``a``, ``b`` or ``c``,
+    ``access`` of ``rwm``."""
 
     allow: bool
     type: str = "a"
@@ -70,6 +75,12 @@ class Placement(msgspec.Struct, frozen=True):
     """The container's own directory in each hierarchy: processes are attached there."""
     writes: tuple[Write, ...]
     """Before any process is attached."""
+    cpusets: tuple[str, ...] = ()
+    """v1: those of ``directories`` in the cpuset hierarchy, which are born empty: filled from their
+    parents."""
+    hierarchies: tuple[str, ...] = ()
+    """v1: the controllers of each leaf's hierarchy as mount(8) names them: ``cpu,cpuacct``,
+    ``name=systemd``."""
     device_program: bytes = b""
     """v2: eBPF instructions for BPF_CGROUP_DEVICE, attached to the (one) leaf; empty on v1."""
 
@@ -78,8 +89,9 @@ class Planner(Protocol):
     """``cloche.cgroups.v1`` and ``cloche.cgroups.v2`` each have these."""
 
     def place(self, layout: Layout, parent: str, name: str, resources: Resources) -> Placement:
-        """Pure. ``parent`` and ``name`` are joined below each hierarchy's mount. Raises ``InvalidArgument`` for a limit that
-        this layout cannot express (its controller is missing): a limit that was asked for is never dropped."""
+        """Pure. ``parent`` and ``name`` are joined below each hierarchy's mount. Raises
+        ``InvalidArgument`` for a limit that this layout cannot express (its controller is missing): a
+        limit that was asked for is never dropped."""
 
     def freeze(self, leaves: tuple[str, ...], frozen: bool) -> None: ...
 

@@ -71,8 +71,9 @@ SHM_SIZE = 64 << 20
 
 
 def mounts(*, shm_size: int = SHM_SIZE, writable: bool = False) -> tuple[Mount, ...]:
-    """The mounts of every container, in order. ``writable`` is ``--privileged``: /sys and the cgroups can be written.
-    A ``shm_size`` of 0 leaves /dev/shm out, for an IPC namespace whose /dev/shm is bound from elsewhere."""
+    """The mounts of every container, in order. ``writable`` is ``--privileged``: /sys and cgroups are
+    writable. A ``shm_size`` of 0 leaves /dev/shm out, for an IPC namespace whose /dev/shm is bound from
+    elsewhere."""
     access = () if writable else ("ro",)
     system = ("nosuid", "noexec", "nodev")
     shm = Mount("/dev/shm", "tmpfs", "shm", (*system, "mode=1777", f"size={shm_size}"))

@@ -23,7 +23,8 @@ _REFUSED = {
 
 
 def convert(resources: SpecResources | None) -> Resources:
-    """Raises ``Unsupported`` for a limit that Cloche does not set, ``InvalidArgument`` for one that makes no sense."""
+    """Raises ``Unsupported`` for a limit that Cloche does not set, ``InvalidArgument`` for a senseless
+    one."""
     if resources is None:
         return Resources()
     _refuse(resources)

@@ -1,4 +1,5 @@
-"""Seccomp profiles: Docker's conditions resolved to OCI's flat form, compiled by libseccomp, cached as BPF."""
+"""Seccomp profiles: Docker's conditions resolved to OCI's flat form, compiled by libseccomp, cached as
+BPF."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def resolve(profile: bytes | None, capabilities: tuple[str, ...]) -> Seccomp:
-    """A Docker profile (``None``: the default) as the flat OCI form, for these capabilities, this machine's architecture and
-    kernel. This is what belongs into ``spec.linux.seccomp``. Raises ``InvalidArgument`` for a broken profile."""
+    """A Docker profile (``None``: the default) as the flat OCI form, for these capabilities, this
+    machine's architecture and kernel. This is what belongs into ``spec.linux.seccomp``. Raises
+    ``InvalidArgument`` for a broken profile."""
     raise NotImplementedError
 
 

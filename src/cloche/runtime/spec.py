@@ -1,9 +1,9 @@
 """The OCI runtime specification's ``config.json`` (1.2) as frozen structs.
 
-Names are the specification's own, in snake case here and camel case in JSON. Types are strict: a wrong one is an
-``InvalidArgument`` that names the JSON path. Properties that the specification does not know are ignored, as it asks
-for. Properties that it knows and Cloche does not enforce are kept raw, so that the planner can refuse them: nothing that
-was asked for is dropped silently.
+Names are the specification's own, in snake case here and camel case in JSON. Types are strict: a wrong
+one is an ``InvalidArgument`` that names the JSON path. Properties that the specification does not know
+are ignored, as it asks for. Properties that it knows and Cloche does not enforce are kept raw, so that
+the planner can refuse them: nothing that was asked for is dropped silently.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ class Object(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Base of all objects of the specification."""
 
 
-class Box(Object):
+class Box(Object, frozen=True):
     """``process.consoleSize``, in characters."""
 
     height: int
     width: int
 
 
-class User(Object):
+class User(Object, frozen=True):
     uid: int = 0
     gid: int = 0
     umask: int | None = None
     additional_gids: tuple[int, ...] = ()
 
 
-class Capabilities(Object):
+class Capabilities(Object, frozen=True):
     """Names as ``CAP_CHOWN``."""
 
     bounding: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Capabilities(Object):
     ambient: tuple[str, ...] = ()
 
 
-class Rlimit(Object):
+class Rlimit(Object, frozen=True):
     """``type`` as ``RLIMIT_NOFILE``; the largest unsigned 64-bit number is no limit."""
 
     type: str
@@ -49,7 +49,7 @@ class Rlimit(Object):
     hard: int
 
 
-class Process(Object):
+class Process(Object, frozen=True):
     cwd: str
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
@@ -67,12 +67,12 @@ class Process(Object):
     exec_cpu_affinity: msgspec.Raw | None = msgspec.field(default=None, name="execCPUAffinity")
 
 
-class Root(Object):
+class Root(Object, frozen=True):
     path: str
     readonly: bool = False
 
 
-class Mount(Object):
+class Mount(Object, frozen=True):
     destination: str
     type: str = ""
     source: str = ""
@@ -81,14 +81,14 @@ class Mount(Object):
     gid_mappings: msgspec.Raw | None = None
 
 
-class Namespace(Object):
-    """``type``: pid network mount ipc uts user cgroup time. With a ``path`` it is joined, without one it is made."""
+class Namespace(Object, frozen=True):
+    """``type``: pid network mount ipc uts user cgroup time. With a ``path`` it is joined, else made."""
 
     type: str
     path: str = ""
 
 
-class Device(Object):
+class Device(Object, frozen=True):
     """A node to be made; ``type`` c, b, u or p."""
 
     path: str
@@ -100,7 +100,7 @@ class Device(Object):
     gid: int = 0
 
 
-class DeviceCgroup(Object):
+class DeviceCgroup(Object, frozen=True):
     """``None`` or -1 is any number; an empty ``type`` or ``a`` is any type."""
 
     allow: bool
@@ -110,7 +110,7 @@ class DeviceCgroup(Object):
     access: str = "rwm"
 
 
-class Memory(Object):
+class Memory(Object, frozen=True):
     """Bytes; -1 is no limit. ``swap`` is memory plus swap."""
 
     limit: int | None = None
@@ -124,7 +124,7 @@ class Memory(Object):
     check_before_update: bool | None = None
 
 
-class Cpu(Object):
+class Cpu(Object, frozen=True):
     """``quota`` and ``period`` in microseconds."""
 
     shares: int | None = None
@@ -138,13 +138,13 @@ class Cpu(Object):
     idle: int | None = None
 
 
-class Pids(Object):
+class Pids(Object, frozen=True):
     """``limit`` 0 or -1 is no limit."""
 
     limit: int
 
 
-class BlockIO(Object):
+class BlockIO(Object, frozen=True):
     weight: int | None = None
     leaf_weight: int | None = None
     weight_device: msgspec.Raw | None = None
@@ -158,7 +158,7 @@ class BlockIO(Object):
     )
 
 
-class Resources(Object):
+class Resources(Object, frozen=True):
     devices: tuple[DeviceCgroup, ...] = ()
     memory: Memory | None = None
     cpu: Cpu | None = None
@@ -170,21 +170,21 @@ class Resources(Object):
     unified: dict[str, str] = {}
 
 
-class SeccompArgument(Object):
+class SeccompArgument(Object, frozen=True):
     index: int
     value: int
     op: str
     value_two: int = 0
 
 
-class SeccompSyscall(Object):
+class SeccompSyscall(Object, frozen=True):
     names: tuple[str, ...]
     action: str
     errno_ret: int | None = None
     args: tuple[SeccompArgument, ...] = ()
 
 
-class Seccomp(Object):
+class Seccomp(Object, frozen=True):
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ class Seccomp(Object):
     syscalls: tuple[SeccompSyscall, ...] = ()
 
 
-class Linux(Object):
+class Linux(Object, frozen=True):
     namespaces: tuple[Namespace, ...] = ()
     devices: tuple[Device, ...] = ()
     cgroups_path: str = ""
@@ -214,7 +214,7 @@ class Linux(Object):
     personality: msgspec.Raw | None = None
 
 
-class Spec(Object):
+class Spec(Object, frozen=True):
     """``config.json``."""
 
     oci_version: str
