@@ -52,7 +52,8 @@ class RootFS(msgspec.Struct, frozen=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The config blob. Unknown fields of a loaded image are kept, since the blob itself is kept byte for byte."""
+    """The config blob. Unknown fields of a loaded image are kept, since the blob itself is kept byte for
+    byte."""
 
     architecture: str
     os: str

@@ -32,6 +32,7 @@ class _OpenHow(ctypes.Structure):
 
 _openat2 = bind("openat2", c_int, c_char_p, c_void_p, c_size_t)
 _close_range = bind("close_range", c_uint, c_uint, c_int)
+_syncfs = bind("syncfs", c_int)
 
 
 def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
@@ -62,3 +63,9 @@ def memfd_seal(descriptor: int) -> None:
     Raises ``OSError`` (EPERM) if it was made without MFD_ALLOW_SEALING, EBUSY if it is mapped writable."""
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+
+
+def syncfs(descriptor: int) -> None:
+    """syncfs(2): write out the whole file system that the descriptor lies on. Raises ``OSError`` for a write
+    error."""
+    check(_syncfs(descriptor), "syncfs", descriptor)

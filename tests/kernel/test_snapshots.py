@@ -1,0 +1,127 @@
+"""The contract of storage drivers: every driver passes these. Add a driver to ``DRIVERS`` and it is held to them."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloche.errors import Conflict, NotFound
+from cloche.snapshots.contract import Snapshotter
+from cloche.snapshots.overlay2 import Overlay2
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="storage drivers need root")
+
+Open = Callable[[], Snapshotter]
+DRIVERS: dict[str, Callable[[Path], Snapshotter]] = {
+    "overlay2": lambda root: Overlay2(str(root / "overlay2"), str(root / "trash")),
+}
+BASE = "sha256:" + "a" * 64
+TOP = "sha256:" + "b" * 64
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the driver anew on the same directory, as a restarted daemon does."""
+    return lambda: DRIVERS[request.param](tmp_path)
+
+
+def layer(driver: Snapshotter, name: str, parent: str | None, **files: str) -> None:
+    driver.prepare(f"unpack-{name}", parent)
+    for file, content in files.items():
+        Path(driver.writable(f"unpack-{name}"), file).write_text(content)
+    driver.commit(f"unpack-{name}", name)
+
+
+def test_layers_stack_and_survive_a_restart(reopen: Open) -> None:
+    driver = reopen()
+    layer(driver, BASE, None, one="1")
+    layer(driver, TOP, BASE, two="2")
+    driver.prepare("box", TOP)
+    for again in (driver, reopen()):
+        assert again.keys() == {BASE, TOP, "box"}
+        own, top, base = again.layers("box")
+        assert own == again.writable("box")
+        assert os.listdir(own) == []
+        assert (Path(top, "two").read_text(), Path(base, "one").read_text()) == ("2", "1")
+        assert again.children(TOP) == {"box"}
+        assert again.exists("box")
+        assert not again.exists("other")
+
+
+def test_keys_are_taken_once(reopen: Open) -> None:
+    driver = reopen()
+    driver.prepare("box", None)
+    with pytest.raises(Conflict):
+        driver.prepare("box", None)
+    with pytest.raises(NotFound):
+        driver.prepare("other", TOP)
+    with pytest.raises(Conflict, match="not committed"):
+        driver.prepare("other", "box")
+    assert driver.keys() == {"box"}
+
+
+def test_a_committed_name_wins_over_a_second(reopen: Open) -> None:
+    driver = reopen()
+    layer(driver, BASE, None, one="first")
+    layer(driver, BASE, None, one="second")
+    assert Path(driver.layers(BASE)[0], "one").read_text() == "first"
+    assert reopen().keys() == {BASE}
+    with pytest.raises(Conflict, match="committed"):
+        driver.writable(BASE)
+
+
+def test_a_parent_stays_while_it_has_children(reopen: Open) -> None:
+    driver = reopen()
+    layer(driver, BASE, None, one="1")
+    driver.prepare("box", BASE)
+    with pytest.raises(Conflict):
+        driver.remove(BASE)
+    driver.remove("box")
+    driver.remove("box")
+    driver.remove(BASE)
+    driver.collect()
+    assert driver.keys() == set()
+    assert reopen().keys() == set()
+
+
+def test_the_root_directory_keeps_its_owner_and_mode(reopen: Open) -> None:
+    driver = reopen()
+    driver.prepare("unpack", None)
+    os.chmod(driver.writable("unpack"), 0o1777)
+    os.chown(driver.writable("unpack"), 7, 8)
+    driver.commit("unpack", BASE)
+    driver.prepare("box", BASE)
+    status = os.stat(driver.writable("box"))
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o1777, 7, 8)
+
+
+def test_usage_counts_its_own_changes_once(reopen: Open) -> None:
+    driver = reopen()
+    layer(driver, BASE, None, one="1" * 1000)
+    driver.prepare("box", BASE)
+    assert driver.usage("box").size == 0
+    own = Path(driver.writable("box"))
+    (own / "d").mkdir()
+    (own / "d" / "f").write_text("x" * 500)
+    os.link(own / "d" / "f", own / "g")
+    os.symlink("nowhere", own / "l")
+    usage = driver.usage("box")
+    assert (usage.size, usage.inodes) == (500, 3)
+
+
+def test_what_a_crash_left_half_made_is_forgotten(reopen: Open, tmp_path: Path) -> None:
+    driver = reopen()
+    layer(driver, BASE, None, one="1")
+    (tmp_path / driver.name / "new-abcdefghijklmnop" / "diff").mkdir(parents=True)
+    driver = reopen()
+    assert driver.keys() == {BASE}
+    assert len(os.listdir(tmp_path / driver.name)) == 1
+    driver.collect()
+    assert os.listdir(tmp_path / "trash") == []
+
+
+def test_status_names_the_file_system(reopen: Open) -> None:
+    rows = dict(reopen().status())
+    assert rows["Backing Filesystem"] not in ("", "unknown")
