@@ -40,8 +40,7 @@ def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int =
     ``directory``.
 
     The kernel refuses with EAGAIN when a rename elsewhere races a ``..``: tried again here, a bounded
-    number of times.
-    """
+    number of times."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     reference, size, raw = ctypes.byref(how), ctypes.sizeof(how), c_string(path)
     result = -1

@@ -1,5 +1,6 @@
 """Mounts: mount(2) and umount2(2), pivot_root(2), and the mount API by descriptors of Linux 5.2 and
-later."""
+later.
+"""
 
 from __future__ import annotations
 

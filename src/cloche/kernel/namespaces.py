@@ -93,10 +93,12 @@ def setns(descriptor: int, flags: int = 0) -> None:
 
 
 def clone3(flags: int, cgroup_fd: int = -1) -> int:
-    """Fork into new namespaces, optionally straight into a v2 cgroup: 0 in the child, its pid in the parent.
+    """Fork into new namespaces, optionally straight into a v2 cgroup: 0 in the child, its pid in the
+    parent.
 
-    Like ``os.fork`` for a single-threaded process: the interpreter's fork hooks run around it, those of the
-    C library (``pthread_atfork``) do not. ``flags`` are CLONE_NEW*; the end of the child gives SIGCHLD."""
+    Like ``os.fork`` for a single-threaded process: the interpreter's fork hooks run around it, those of
+    the C library (``pthread_atfork``) do not. ``flags`` are CLONE_NEW*; the end of the child gives
+    SIGCHLD."""
     arguments = _CloneArguments(flags=flags, exit_signal=_SIGCHLD)
     if cgroup_fd >= 0:
         arguments.flags |= CLONE_INTO_CGROUP

@@ -2,10 +2,9 @@
 container needs.
 
 A library for all of netlink (pyroute2) is the field's tool, yet it costs a quarter of a second and 24
-MiB to import. This
-is on the path of every start, in a process that is forked for every container: the small codec costs a
-tenth of a
-millisecond a message and no memory to speak of. Its answers are tested against ``ip -json``.
+MiB to import. This is on the path of every start, in a process that is forked for every container: the
+small codec costs a tenth of a millisecond a message and no memory to speak of. Its answers are tested
+against ``ip -json``.
 """
 
 from __future__ import annotations
@@ -171,8 +170,7 @@ class Netlink:
 
     def add_bridge(self, name: str, mac: str | None = None) -> None:
         """A bridge, down. Raises ``OSError`` (EEXIST) where the name is taken. Without ``mac`` its
-        address follows its
-        ports, and changes when they come and go."""
+        address follows its ports, and changes when they come and go."""
         body = _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _name(name)
         if mac:
             body += attribute(IFLA_ADDRESS, _mac(mac))
@@ -181,9 +179,9 @@ class Netlink:
 
     def add_veth(self, name: str, peer: str, peer_netns_fd: int, master_index: int, mac: str) -> None:
         """A veth in one message: ``name`` here, up and a port of the bridge ``master_index``; ``peer``,
-        down, with that
-        ``mac``, made directly in the namespace of the descriptor. A link that is moved instead is renamed,
-        taken down and announced twice, each time under the lock that all of networking shares."""
+        down, with that ``mac``, made directly in the namespace of the descriptor. A link that is moved
+        instead is renamed, taken down and announced twice, each time under the lock that all of
+        networking shares."""
         body = _LINK.pack(AF_UNSPEC, 0, 0, IFF_UP, IFF_UP) + _name(name)
         body += attribute(IFLA_MASTER, struct.pack("=I", master_index))
         other = _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _name(peer)
@@ -216,8 +214,8 @@ class Netlink:
         self._create(RTM_NEWADDR, body, "add address", index, address, prefix)
 
     def add_route(self, gateway: str, destination: str = "", prefix: int = 0, index: int = 0) -> None:
-        """A route in the main table: the default one without ``destination``; on the link ``index`` without
-        ``gateway``. Raises ``OSError`` (ENETUNREACH) where the gateway is on no link that is up."""
+        """A route in the main table: the default one without ``destination``; on the link ``index``
+        without ``gateway``. Raises ``OSError`` (ENETUNREACH) where the gateway is on no link that is up."""
         family = _address(gateway or destination)[0]
         scope = RT_SCOPE_UNIVERSE if gateway else RT_SCOPE_LINK
         body = _ROUTE.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, 0)
@@ -263,8 +261,7 @@ class Netlink:
 
     def _exchange(self, kind: int, flags: int, body: bytes, call: str, *subject: object) -> list[bytes]:
         """Send one request; the bodies of its answers, up to the acknowledgement, the end of a dump or
-        the one answer
-        of a plain get."""
+        the one answer of a plain get."""
         self._sequence += 1
         size = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(size, kind, flags | NLM_F_REQUEST, self._sequence, 0) + body)

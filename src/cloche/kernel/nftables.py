@@ -1,5 +1,6 @@
 """Packet filter and translation rules through libnftables: the language of nft(8), applied as one
-transaction."""
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +18,7 @@ def apply(ruleset: str) -> str:
     """Run nft commands; all of them or none take effect. What they print (``list ...``) is returned.
 
     The library is loaded here and not at import: it is large, and few processes ever need it. Raises
-    ``OSError`` with
-    nft's own message."""
+    ``OSError`` with nft's own message."""
     library = _load()
     context = library.nft_ctx_new(0)
     if not context:

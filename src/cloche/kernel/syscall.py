@@ -1,8 +1,8 @@
 """The C library and the way from a system call's name to a function.
 
 The C library's own symbol is taken where it has one, the raw number of this architecture otherwise.
-Argument types are
-set once, at import. Every failure is an ``OSError`` whose text names the call and its arguments.
+Argument types are set once, at import. Every failure is an ``OSError`` whose text names the call and its
+arguments.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ _INT = struct.Struct("i")
 
 
 def open_pty(ptmx: str = "/dev/pts/ptmx") -> tuple[int, int]:
-    """A new pty of the devpts instance that ``ptmx`` belongs to: master and terminal, both closed on exec.
+    """A new pty of the devpts instance that ``ptmx`` belongs to: master and terminal, both closed on
+    exec.
 
     The terminal is opened through the master (TIOCGPTPEER, Linux 4.13): its path might lead elsewhere by
     now."""

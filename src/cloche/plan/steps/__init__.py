@@ -30,6 +30,7 @@ from cloche.plan.steps.network import (
     BringUpLoopback,
     CreateBridge,
     CreateVeth,
+    DeleteLink,
     SetAddress,
 )
 from cloche.plan.steps.privileges import (
@@ -64,6 +65,7 @@ HOST_STEPS: tuple[type[Step], ...] = (
     SetOomScore,
     CreateBridge,
     CreateVeth,
+    DeleteLink,
     ApplyNftables,
     WriteSysctl,
     Signal,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from errno import ENODEV
 from typing import TYPE_CHECKING
 
+from cloche.kernel.netlink import Netlink
 from cloche.plan.step import Step
 
 if TYPE_CHECKING:
-    pass
+    from cloche.plan.execution import Execution
 
 
 class CreateBridge(Step, frozen=True):
@@ -30,6 +32,26 @@ class CreateVeth(Step, frozen=True):
     bridge: str
     mac: str = ""
     """Of the container's end."""
+
+
+class DeleteLink(Step, frozen=True):
+    """Host side: remove a link; one that is not there is nothing to remove."""
+
+    name: str
+
+    def execute(self, run: Execution) -> None:
+        with Netlink() as netlink:
+            try:
+                netlink.delete_link(self.name)
+            except OSError as error:
+                if error.errno != ENODEV:
+                    raise
+
+    def describe(self) -> str:
+        return self.name
+
+    def shell(self) -> str:
+        return f"ip link delete {self.name} 2>/dev/null || true"
 
 
 class ApplyNftables(Step, frozen=True):
