@@ -65,6 +65,6 @@ def memfd_seal(descriptor: int) -> None:
 
 
 def syncfs(descriptor: int) -> None:
-    """syncfs(2): write out the whole file system that the descriptor lies on. Raises ``OSError`` for a write
-    error."""
+    """syncfs(2): write out the whole file system that the descriptor lies on. Raises ``OSError`` for a
+    write error."""
     check(_syncfs(descriptor), "syncfs", descriptor)

@@ -58,7 +58,10 @@ IFLA_MTU = 4
 IFLA_LINK = 5
 IFLA_MASTER = 10
 IFLA_LINKINFO = 18
+IFLA_AF_SPEC = 26
 IFLA_NET_NS_FD = 28
+IFLA_INET6_ADDR_GEN_MODE = 8
+IN6_ADDR_GEN_MODE_NONE = 1
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 VETH_INFO_PEER = 1
@@ -192,11 +195,24 @@ class Netlink:
         body += attribute(IFLA_LINKINFO | NLA_F_NESTED, info)
         self._create(RTM_NEWLINK, body, "add veth", name, peer, peer_netns_fd, master_index, mac)
 
-    def set_up(self, link: int | str) -> None:
-        self._set_flags(link, IFF_UP, "set link up")
+    def set_up(self, link: int | str, link_local: bool = True) -> None:
+        """Without ``link_local`` the kernel gives the link no IPv6 address of its own making: it stays
+        silent on a network that has no IPv6."""
+        if link_local:
+            self._set_flags(link, IFF_UP, b"", "set link up", link)
+            return
+        none = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+        specific = attribute(IFLA_AF_SPEC | NLA_F_NESTED, attribute(AF_INET6 | NLA_F_NESTED, none))
+        try:
+            self._set_flags(link, IFF_UP, specific, "set link up", link, "addrgenmode none")
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:
+                raise
+            # A kernel without IPv6 makes no such address; it refuses before it changes anything.
+            self._set_flags(link, IFF_UP, b"", "set link up", link)
 
     def set_down(self, link: int | str) -> None:
-        self._set_flags(link, 0, "set link down")
+        self._set_flags(link, 0, b"", "set link down", link)
 
     def delete_link(self, link: int | str) -> None:
         """Raises ``OSError`` (ENODEV) where there is none. Either end of a veth takes the other one
@@ -244,8 +260,8 @@ class Netlink:
 
     # --- messages -----------------------------------------------------------------------------------
 
-    def _set_flags(self, link: int | str, flags: int, call: str) -> None:
-        self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, flags, IFF_UP), call, link)
+    def _set_flags(self, link: int | str, flags: int, more: bytes, call: str, *subject: object) -> None:
+        self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, flags, IFF_UP) + more, call, *subject)
 
     def _create(self, kind: int, body: bytes, call: str, *subject: object) -> None:
         self._exchange(kind, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body, call, *subject)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Interface, IPv4Network
-from os.path import exists
 
 import msgspec
 
@@ -32,8 +31,6 @@ class Bridge(msgspec.Struct, frozen=True):
     name: str
     address: str
     prefix: int
-    ipv6: bool
-    """The kernel has IPv6, which then is turned off on the containers' links."""
 
     @property
     def link(self) -> str:
@@ -63,7 +60,7 @@ class Bridge(msgspec.Struct, frozen=True):
         return Endpoint(address, self.prefix, self.address, mac_of(address), f"{self.name}{token}")
 
     def attach(self, endpoint: Endpoint) -> Attachment:
-        return plan_attachment(endpoint, self.link, self.ipv6)
+        return plan_attachment(endpoint, self.link)
 
 
 def ruleset(bridge: Bridge) -> str:
@@ -97,29 +94,26 @@ def find(name: str, asked: str) -> Bridge:
     ``Unavailable``."""
     with Netlink() as netlink:
         ifindex = next((link.ifindex for link in netlink.links() if link.name == f"{name}0"), 0)
-        return decide(
-            name, asked, ifindex, netlink.addresses(), netlink.routes(), exists("/proc/sys/net/ipv6")
-        )
+        return decide(name, asked, ifindex, netlink.addresses(), netlink.routes())
 
 
-def decide(
-    name: str, asked: str, ifindex: int, addresses: list[Address], routes: list[Route], ipv6: bool
-) -> Bridge:
+def decide(name: str, asked: str, ifindex: int, addresses: list[Address], routes: list[Route]) -> Bridge:
     """Pure part of ``find``; ``ifindex`` is the bridge's, 0 where there is none yet."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
             f"engine name {name!r}: it names links: at most 8 of a-z, 0-9, - and _, a letter first"
         )
-    own = [
-        IPv4Interface(f"{a.address}/{a.prefix}")
-        for a in addresses
-        if a.ifindex == ifindex and ":" not in a.address
+    interfaces = [
+        (a.ifindex, IPv4Interface(f"{a.address}/{a.prefix}")) for a in addresses if ":" not in a.address
     ]
-    elsewhere = (route for route in routes if route.ifindex != ifindex and route.prefix)
-    taken = [IPv4Network((route.destination, route.prefix)) for route in elsewhere]
+    own = [interface for holder, interface in interfaces if holder == ifindex]
+    routed = (route for route in routes if route.ifindex != ifindex and route.prefix)
+    taken = [IPv4Network((route.destination, route.prefix)) for route in routed]
+    # A link that is down has its address and no route.
+    taken += [interface.network for holder, interface in interfaces if holder != ifindex]
     if not asked:
         wanted = own[0] if own else free_interface(taken)
-        return Bridge(name, str(wanted.ip), wanted.network.prefixlen, ipv6)
+        return Bridge(name, str(wanted.ip), wanted.network.prefixlen)
     wanted = parse_interface(asked)
     if own and wanted not in own:
         raise Conflict(
@@ -129,6 +123,6 @@ def decide(
     clash = next((network for network in taken if network.overlaps(wanted.network)), None)
     if clash:
         raise Conflict(
-            f"bridge address {asked} overlaps the route {clash} of this host: choose another --bip"
+            f"bridge address {asked} overlaps {clash}, which this host has a route to: choose another --bip"
         )
-    return Bridge(name, str(wanted.ip), wanted.network.prefixlen, ipv6)
+    return Bridge(name, str(wanted.ip), wanted.network.prefixlen)
