@@ -3,8 +3,8 @@
     machine.py record FILE     write down what is there now
     machine.py compare FILE    print what has come since; exit status 1 if anything has
 
-Some things go a moment after the answer (namespaces, links, the last rmdir), so the comparison waits for them.
-"""
+Some things go a moment after the answer (namespaces, links, the last rmdir), so the comparison waits for
+them."""
 
 from __future__ import annotations
 
