@@ -93,12 +93,12 @@ def find(name: str, asked: str) -> Bridge:
     ``asked`` is ``ADDRESS/PREFIX`` or empty. Raises ``InvalidArgument``, ``Conflict`` or
     ``Unavailable``."""
     with Netlink() as netlink:
-        ifindex = next((link.ifindex for link in netlink.links() if link.name == f"{name}0"), 0)
+        ifindex = next((link.ifindex for link in netlink.links() if link.name == f"{name}0"), -1)
         return decide(name, asked, ifindex, netlink.addresses(), netlink.routes())
 
 
 def decide(name: str, asked: str, ifindex: int, addresses: list[Address], routes: list[Route]) -> Bridge:
-    """Pure part of ``find``; ``ifindex`` is the bridge's, 0 where there is none yet."""
+    """Pure part of ``find``; ``ifindex`` is the bridge's, -1 where there is none yet."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
             f"engine name {name!r}: it names links: at most 8 of a-z, 0-9, - and _, a letter first"
