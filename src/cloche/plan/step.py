@@ -2,8 +2,7 @@
 
 A step is a frozen value with three faces: ``execute`` does it, ``describe`` says it in one line of English,
 and ``shell`` gives the util-linux/iproute2/shell lines that would do the same. There is no second
-description of a container than its steps.
-"""
+description of a container than its steps."""
 
 from __future__ import annotations
 
@@ -13,6 +12,10 @@ import msgspec
 
 if TYPE_CHECKING:
     from cloche.plan.execution import Execution
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+_NOT_FOUND = ("executable file not found", "no such file or directory")
+_NOT_EXECUTABLE = ("permission denied", "is a directory", "not a directory", "exec format error")
 
 
 class Step(msgspec.Struct, frozen=True, tag=True, tag_field="step"):
@@ -30,8 +33,16 @@ class Step(msgspec.Struct, frozen=True, tag=True, tag_field="step"):
 
     def shell(self) -> str:
         """Shell lines doing the same with util-linux, iproute2 and sh, or ``""`` where the script needs
-        none."""
+        none.
+
+        They may use ``$root`` (the container's root; empty after ``PivotRoot``), ``$init`` (init's pid on
+        the host) and the functions that ``cloche.plan.shell`` defines."""
         raise NotImplementedError
+
+    def script(self) -> str:
+        """The lines that a whole script has in its place: ``shell()`` unless the script has something of
+        its own."""
+        return self.shell()
 
     def hint(self, errno: int) -> str:
         """What to do about this errno, or ``""`` where nothing is known."""
@@ -44,7 +55,8 @@ class StepFailure(msgspec.Struct, frozen=True):
     side: str
     """``host`` or ``container``."""
     index: int
-    """Position in that side's list."""
+    """Position in that side's list; -1 where it was none of them (init was killed, the plan was
+    unreadable)."""
     step: str
     """The step's class name."""
     arguments: str
@@ -52,13 +64,24 @@ class StepFailure(msgspec.Struct, frozen=True):
     errno: int
     """0 where the failure is not a kernel's refusal."""
     message: str
-    """The error, with the call and its arguments."""
+    """The error, with the call and its arguments; for ``Exec`` in Docker's words, which its clients
+    parse."""
     shell: str
     hint: str
 
+    @property
+    def exit_code(self) -> int:
+        """Docker's exit code of a start that failed so: 127 not found, 126 not executable, 128 anything
+        else."""
+        if any(words in self.message for words in _NOT_FOUND):
+            return 127
+        if any(words in self.message for words in _NOT_EXECUTABLE):
+            return 126
+        return 128
+
     def render(self) -> str:
         """The failure as one message for the user."""
-        text = f"{self.step}: {self.arguments}: {self.message}"
+        text = self.message if self.step == "Exec" else f"{self.step}: {self.arguments}: {self.message}"
         if self.hint:
             text += f" ({self.hint})"
         return text
@@ -84,3 +107,15 @@ class Trace(msgspec.Struct, frozen=True):
 
     host: tuple[StepTime, ...]
     container: tuple[StepTime, ...]
+
+
+def quote(text: str) -> str:
+    """``text`` as one word of the shell."""
+    if text and all(letter in _SAFE for letter in text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def inside(path: str) -> str:
+    """A path of the container as one word of the script."""
+    return f'"$root"{quote("/" + path.lstrip("/"))}'

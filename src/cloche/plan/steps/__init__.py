@@ -10,19 +10,21 @@ from cloche.plan.steps.cgroup import (
     WriteCgroup,
 )
 from cloche.plan.steps.files import (
+    MakeDevice,
+    MakeDirectory,
+    MakeSymlink,
+    MaskPath,
+    ReadonlyPath,
+    ReadonlyRoot,
+)
+from cloche.plan.steps.mount import (
     Bind,
     BindCgroups,
     BindRoot,
-    MakeDevice,
-    MakeDirectory,
     MakePrivate,
-    MakeSymlink,
-    MaskPath,
     MountFilesystem,
     MountOverlay,
     PivotRoot,
-    ReadonlyPath,
-    ReadonlyRoot,
 )
 from cloche.plan.steps.network import (
     AddRoute,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+import stat
 from typing import TYPE_CHECKING
 
-from cloche.plan.step import Step
+from cloche.kernel import capabilities, files, process, seccomp
+from cloche.plan import program, root
+from cloche.plan import user as users
+from cloche.plan.step import Step, quote
 
 if TYPE_CHECKING:
-    pass
+    from cloche.plan.execution import Execution
+
+_SETPCAP = 1 << capabilities.number("CAP_SETPCAP")
 
 
 class ResolveUser(Step, frozen=True):
@@ -20,6 +29,17 @@ class ResolveUser(Step, frozen=True):
     groups: tuple[str, ...] = ()
     """More groups (``--group-add``), names or numbers."""
 
+    def execute(self, run: Execution) -> None:
+        passwd, group = root.read(run.root, "/etc/passwd"), root.read(run.root, "/etc/group")
+        run.uid, run.gid, run.groups, run.home = users.look_up(self.user, self.groups, passwd, group)
+
+    def describe(self) -> str:
+        more = f", groups {' '.join(self.groups)}" if self.groups else ""
+        return f"{self.user or 'root'}{more}"
+
+    def shell(self) -> str:
+        return " ".join(["resolve_user", quote(self.user), *(quote(group) for group in self.groups)])
+
 
 class SetIds(Step, frozen=True):
     """setgroups, setresgid, setresuid; the permitted capabilities stay for ``SetCapabilities``. Without
@@ -29,6 +49,31 @@ class SetIds(Step, frozen=True):
     uid: int = -1
     gid: int = -1
     groups: tuple[int, ...] = ()
+
+    def execute(self, run: Execution) -> None:
+        uid, gid, groups = self.uid, self.gid, self.groups
+        if uid < 0:
+            uid, gid, groups = run.uid, run.gid, run.groups
+        if uid:
+            _own_standard_streams(uid)
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        process.set_keepcaps(True)
+        os.setresuid(uid, uid, uid)
+
+    def describe(self) -> str:
+        if self.uid < 0:
+            return "as resolved"
+        return f"uid {self.uid}, gid {self.gid}, groups {' '.join(map(str, self.groups)) or 'none'}"
+
+    def shell(self) -> str:
+        if self.uid < 0:
+            return 'setpriv --reuid="$uid" --regid="$gid" "$groups"'
+        groups = f"--groups={','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
+        return f"setpriv --reuid={self.uid} --regid={self.gid} {groups}"
+
+    def hint(self, number: int) -> str:
+        return "the user namespace does not map this id" if number == errno.EINVAL else ""
 
 
 class SetCapabilities(Step, frozen=True):
@@ -45,14 +90,56 @@ class SetCapabilities(Step, frozen=True):
     inheritable: tuple[str, ...]
     ambient: tuple[str, ...]
 
+    def execute(self, run: Execution) -> None:
+        keep = capabilities.mask(self.bounding)
+        now = capabilities.capget()
+        if not now.effective & _SETPCAP:
+            capabilities.capset(now.permitted, now.permitted, now.inheritable)
+        for number in range(len(capabilities.NAMES)):
+            if not keep >> number & 1:
+                _drop(number)
+        capabilities.capset(
+            capabilities.mask(self.effective),
+            capabilities.mask(self.permitted),
+            capabilities.mask(self.inheritable),
+        )
+        for name in self.ambient:
+            process.ambient_raise(capabilities.number(name))
+
+    def describe(self) -> str:
+        names = " ".join(name.removeprefix("CAP_").lower() for name in self.bounding) or "none"
+        return f"{names}{f'; ambient {len(self.ambient)}' if self.ambient else ''}"
+
+    def shell(self) -> str:
+        return (
+            f"setpriv --bounding-set={_setpriv(self.bounding)} --inh-caps={_setpriv(self.inheritable)}"
+            f" --ambient-caps={_setpriv(self.ambient)}"
+        )
+
+    def hint(self, number: int) -> str:
+        return (
+            "a capability was asked for that the engine itself does not have"
+            if number == errno.EPERM
+            else ""
+        )
+
 
 class NoNewPrivileges(Step, frozen=True):
     """prctl(PR_SET_NO_NEW_PRIVS)."""
 
+    def execute(self, run: Execution) -> None:
+        process.set_no_new_privs()
+
+    def describe(self) -> str:
+        return "setuid bits and file capabilities give nothing from here on"
+
+    def shell(self) -> str:
+        return "setpriv --no-new-privs"
+
 
 class LoadSeccomp(Step, frozen=True):
     """Install a BPF filter. Without ``NoNewPrivileges`` before it this needs CAP_SYS_ADMIN, hence comes
-    before ``SetCapabilities``."""
+    before ``SetIds``."""
 
     program: bytes
     """``struct sock_filter`` instructions, 8 bytes each."""
@@ -63,12 +150,59 @@ class LoadSeccomp(Step, frozen=True):
     flags: int = 0
     """SECCOMP_FILTER_FLAG_*."""
 
+    def execute(self, run: Execution) -> None:
+        seccomp.load_filter(self.program, self.flags)
+
+    def describe(self) -> str:
+        rules = f", {self.rules} rules" if self.rules else ""
+        return (
+            f"{len(self.program) // 8} instructions{rules}{f', {self.digest[:19]}' if self.digest else ''}"
+        )
+
+    def shell(self) -> str:
+        return f"load_seccomp {self.flags}"
+
+    def hint(self, number: int) -> str:
+        if number == errno.EACCES:
+            return "without no-new-privileges a filter needs CAP_SYS_ADMIN"
+        return (
+            "the kernel refuses the filter, or is built without CONFIG_SECCOMP_FILTER"
+            if number == errno.EINVAL
+            else ""
+        )
+
 
 class ChangeDirectory(Step, frozen=True):
     """chdir in the container, made where missing (as Docker does for WorkingDir), and verified to be inside
     its root (CVE-2024-21626)."""
 
     path: str
+
+    def execute(self, run: Execution) -> None:
+        try:
+            os.chdir(self.path)
+        except FileNotFoundError:
+            os.close(root.make_directory(run.root, self.path))
+            os.chdir(self.path)
+        try:
+            current = os.getcwd()
+        except FileNotFoundError:
+            current = ""
+        if not current.startswith("/"):
+            os.chdir("/")
+            raise OSError(
+                errno.EXDEV, f"chdir({self.path!r}): current working directory is outside of container root"
+            )
+
+    def describe(self) -> str:
+        return self.path
+
+    def shell(self) -> str:
+        path = quote(self.path)
+        return f"[ -d {path} ] || mkdir -p {path}\ncd {path}"
+
+    def hint(self, number: int) -> str:
+        return "the working directory leads to a file" if number == errno.ENOTDIR else ""
 
 
 class Exec(Step, frozen=True):
@@ -78,3 +212,68 @@ class Exec(Step, frozen=True):
     argv: tuple[str, ...]
     environment: tuple[str, ...]
     """``NAME=value`` each."""
+
+    def execute(self, run: Execution) -> None:
+        environment = dict(entry.split("=", 1) for entry in self.environment if "=" in entry)
+        if run.home and not environment.get("HOME"):
+            environment["HOME"] = run.home
+        path = program.find(self.argv[0], environment.get("PATH", program.DEFAULT_PATH))
+        _restore_defaults()
+        try:
+            os.execve(path, self.argv, environment)
+        except OSError as error:
+            text = os.strerror(error.errno or 0).lower()
+            raise OSError(error.errno, f"exec {path}: {text}") from None
+
+    def describe(self) -> str:
+        return " ".join(quote(word) for word in self.argv)
+
+    def shell(self) -> str:
+        environment = " ".join(quote(entry) for entry in self.environment)
+        return f"exec env -i {environment} {self.describe()}"
+
+    def hint(self, number: int) -> str:
+        if number not in (errno.ENOENT, errno.ENOEXEC, errno.EACCES):
+            return ""
+        path = dict(entry.split("=", 1) for entry in self.environment if "=" in entry).get("PATH")
+        try:
+            return program.diagnose(program.find(self.argv[0], path or program.DEFAULT_PATH))
+        except OSError:
+            return ""
+
+
+def _own_standard_streams(uid: int) -> None:
+    """Let a user that is not root reopen its own pipes and terminal (/dev/stdout); not the shared null
+    device."""
+    for descriptor in (0, 1, 2):
+        found = os.fstat(descriptor)
+        if found.st_uid != uid and not (stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)):
+            try:
+                os.fchown(descriptor, uid, -1)
+            except OSError as error:
+                # A read-only file system, or a file of a user that this user namespace does not map.
+                if error.errno not in (errno.EINVAL, errno.EPERM, errno.EROFS):
+                    raise
+
+
+def _drop(number: int) -> None:
+    try:
+        process.drop_bounding(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # this kernel is older than the capability
+            raise
+
+
+def _restore_defaults() -> None:
+    """What exec keeps and a program expects to find as after login: signals, umask, no stray descriptors."""
+    for number in range(1, _signal.NSIG):
+        if _signal.getsignal(number) is _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    os.umask(0o022)
+    files.close_range(3, flags=files.CLOSE_RANGE_CLOEXEC)
+
+
+def _setpriv(names: tuple[str, ...]) -> str:
+    """A capability set for setpriv(1): all off, then each on."""
+    return ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in names)])

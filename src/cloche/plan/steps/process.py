@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
+import stat
 from typing import TYPE_CHECKING
 
-from cloche.plan.step import Step
+from cloche.kernel import files, mounts, namespaces, process, tty
+from cloche.plan import root
+from cloche.plan.step import Step, inside, quote
+from cloche.plan.steps.cgroup import write_file
 
 if TYPE_CHECKING:
-    pass
+    from cloche.plan.execution import Execution
+
+_UNSHARE_OPTIONS = {
+    "pid": "--pid --fork --kill-child",
+    "network": "--net",
+    "mount": "--mount",
+    "ipc": "--ipc",
+    "uts": "--uts",
+    "user": "--user",
+    "time": "--time",
+}
 
 
 class Clone(Step, frozen=True):
@@ -21,17 +38,61 @@ class Clone(Step, frozen=True):
     """v2: directory that init is born in (CLONE_INTO_CGROUP), which needs no attach and no RCU grace
     period."""
 
+    def execute(self, run: Execution) -> None:
+        flags = 0
+        for name in self.namespaces:
+            flags |= namespaces.FLAGS[name]
+        directory = -1
+        if self.cgroup:
+            directory = os.open(self.cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            run.fork(flags, directory)
+        finally:
+            if directory >= 0:
+                os.close(directory)
+
+    def describe(self) -> str:
+        return " ".join(self.namespaces) + (f" in {self.cgroup}" if self.cgroup else "")
+
+    def shell(self) -> str:
+        return "unshare " + " ".join(_UNSHARE_OPTIONS[name] for name in self.namespaces)
+
+    def hint(self, number: int) -> str:
+        if number == errno.ENOSPC:
+            return "a limit in /proc/sys/user/max_*_namespaces is reached"
+        return (
+            "too many processes (ulimit -u, pids cgroup, kernel.pid_max)" if number == errno.EAGAIN else ""
+        )
+
 
 class Signal(Step, frozen=True):
     """Host side: tell init that ``event`` (``attached``, ``linked``) has happened."""
 
     event: str
 
+    def execute(self, run: Execution) -> None:
+        run.send(b"e" + self.event.encode())
+
+    def describe(self) -> str:
+        return self.event
+
+    def shell(self) -> str:
+        return f"signal {quote(self.event)}"
+
 
 class Await(Step, frozen=True):
     """Container side: wait for the host side's ``Signal`` of the same event."""
 
     event: str
+
+    def execute(self, run: Execution) -> None:
+        run.wait_for(self.event)
+
+    def describe(self) -> str:
+        return self.event
+
+    def shell(self) -> str:
+        return f"await {quote(self.event)}"
 
 
 class JoinNamespace(Step, frozen=True):
@@ -42,10 +103,38 @@ class JoinNamespace(Step, frozen=True):
     path: str
     """On the host, e.g. ``/proc/123/ns/net``."""
 
+    def execute(self, run: Execution) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            namespaces.setns(descriptor, namespaces.FLAGS[self.kind])
+        finally:
+            os.close(descriptor)
+
+    def describe(self) -> str:
+        return f"{self.kind} of {self.path}"
+
+    def shell(self) -> str:
+        kind = {"network": "net", "mount": "mount"}.get(self.kind, self.kind)
+        return f"nsenter --{kind}={quote(self.path)}"
+
+    def hint(self, number: int) -> str:
+        if number == errno.ENOENT:
+            return "the process that held this namespace has ended"
+        return f"{self.path} is not a {self.kind} namespace" if number == errno.EINVAL else ""
+
 
 class UnshareCgroup(Step, frozen=True):
     """Container side, after ``Await("attached")``: a new cgroup namespace, rooted at the container's own
     cgroups."""
+
+    def execute(self, run: Execution) -> None:
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+
+    def describe(self) -> str:
+        return "cgroup"
+
+    def shell(self) -> str:
+        return "unshare --cgroup"
 
 
 class SetHostname(Step, frozen=True):
@@ -53,20 +142,65 @@ class SetHostname(Step, frozen=True):
 
     name: str
 
+    def execute(self, run: Execution) -> None:
+        namespaces.sethostname(self.name)
+
+    def describe(self) -> str:
+        return self.name
+
+    def shell(self) -> str:
+        return f"hostname {quote(self.name)}"
+
+    def hint(self, number: int) -> str:
+        return "a host name has at most 64 bytes" if number == errno.EINVAL else ""
+
 
 class SetDomainname(Step, frozen=True):
     """setdomainname(2)."""
 
     name: str
 
+    def execute(self, run: Execution) -> None:
+        namespaces.setdomainname(self.name)
+
+    def describe(self) -> str:
+        return self.name
+
+    def shell(self) -> str:
+        return f"write /proc/sys/kernel/domainname {quote(self.name)}"
+
+    def hint(self, number: int) -> str:
+        return "a domain name has at most 64 bytes" if number == errno.EINVAL else ""
+
 
 class WriteSysctl(Step, frozen=True):
-    """Write a file below /proc/sys. Host side, or container side before ``ReadonlyPath("/proc/sys")``: in
-    the container part after ``PivotRoot`` it writes the container's own /proc."""
+    """Write a file below /proc/sys: the host's on the host side, in the container part the container's own
+    /proc (after that is mounted, before ``ReadonlyPath("/proc/sys")``)."""
 
     path: str
     """Relative to /proc/sys with slashes, e.g. ``net/ipv4/ip_forward``."""
     value: str
+
+    def execute(self, run: Execution) -> None:
+        if run.root < 0:
+            write_file(f"/proc/sys/{self.path}", self.value.encode())
+            return
+        descriptor = files.openat2(run.root, f"proc/sys/{self.path}", os.O_WRONLY, 0, files.RESOLVE_IN_ROOT)
+        try:
+            os.write(descriptor, self.value.encode())
+        finally:
+            os.close(descriptor)
+
+    def describe(self) -> str:
+        return f"{self.path} = {self.value}"
+
+    def shell(self) -> str:
+        return f"echo {quote(self.value)} > {inside('/proc/sys/' + self.path)}"
+
+    def hint(self, number: int) -> str:
+        if number == errno.ENOENT:
+            return "this kernel has no such setting, or not in this namespace"
+        return "the kernel refuses this value" if number == errno.EINVAL else ""
 
 
 class SetRlimit(Step, frozen=True):
@@ -76,11 +210,46 @@ class SetRlimit(Step, frozen=True):
     soft: int
     hard: int
 
+    def execute(self, run: Execution) -> None:
+        kind: int = getattr(resource, self.name)
+        try:
+            resource.setrlimit(kind, (self.soft, self.hard))
+        except ValueError as error:
+            raise OSError(
+                errno.EINVAL, f"setrlimit({self.name}, {self.soft}, {self.hard}): {error}"
+            ) from None
+
+    def describe(self) -> str:
+        return f"{self.name} {_limit(self.soft)}:{_limit(self.hard)}"
+
+    def shell(self) -> str:
+        option = self.name.removeprefix("RLIMIT_").lower()
+        return f"prlimit --{option}={_limit(self.soft)}:{_limit(self.hard)}"
+
+    def hint(self, number: int) -> str:
+        return "the soft limit may not exceed the hard one, nor RLIMIT_NOFILE fs.nr_open" if number else ""
+
 
 class JoinSessionKeyring(Step, frozen=True):
     """A new session keyring, so that the program does not share the engine's."""
 
     name: str
+
+    def execute(self, run: Execution) -> None:
+        try:
+            process.set_session_keyring(self.name)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:  # a kernel without keys has none to share
+                raise
+
+    def describe(self) -> str:
+        return self.name
+
+    def shell(self) -> str:
+        return ""
+
+    def hint(self, number: int) -> str:
+        return "kernel.keys.maxkeys of root is reached" if number == errno.EDQUOT else ""
 
 
 class OpenTerminal(Step, frozen=True):
@@ -89,3 +258,40 @@ class OpenTerminal(Step, frozen=True):
 
     rows: int = 0
     columns: int = 0
+
+    def execute(self, run: Execution) -> None:
+        ptmx = root.open_path(run.root, "/dev/pts/ptmx")
+        if not stat.S_ISCHR(os.fstat(ptmx).st_mode):
+            raise OSError(errno.ENOTTY, "open('/dev/pts/ptmx'): not a device")
+        master, slave = tty.open_pty(f"/proc/self/fd/{ptmx}")
+        if self.rows and self.columns:
+            tty.set_size(master, self.rows, self.columns)
+        self._bind_console(run, f"/dev/pts/{tty.pty_number(master)}")
+        run.send_console(master)
+        for number in (0, 1, 2):
+            os.dup2(slave, number)
+        tty.set_controlling(0)
+        for descriptor in (ptmx, master, slave):
+            os.close(descriptor)
+
+    def _bind_console(self, run: Execution, path: str) -> None:
+        terminal = root.open_path(run.root, path)
+        target = root.make_target(run.root, "/dev/console", directory=False)
+        copy = mounts.open_tree(terminal, "", mounts.OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH)
+        both = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
+        mounts.move_mount(copy, "", target, "", both)
+        for descriptor in (terminal, target, copy):
+            os.close(descriptor)
+
+    def describe(self) -> str:
+        return f"{self.rows} rows, {self.columns} columns" if self.rows else "default size"
+
+    def shell(self) -> str:
+        return ""
+
+    def hint(self, number: int) -> str:
+        return "the container has no devpts at /dev/pts" if number == errno.ENOENT else ""
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value < 0 else str(value)

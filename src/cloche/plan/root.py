@@ -1,0 +1,98 @@
+"""Paths inside the container's root: resolved so that no link and no ``..`` leads out of it
+(CVE-2017-1002101 and kin)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from cloche.kernel.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+
+_RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+
+
+def open_path(root: int, path: str, resolve: int = 0) -> int:
+    """An O_PATH descriptor of what ``path`` names inside ``root``, links followed."""
+    return openat2(root, path, os.O_PATH, 0, _RESOLVE | resolve)
+
+
+def open_link(root: int, path: str) -> int:
+    """The same without following a link in the last place."""
+    return openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, _RESOLVE)
+
+
+def open_parent(root: int, path: str) -> tuple[int, str]:
+    """A descriptor of the directory of ``path``, made where missing, and the last part of ``path``."""
+    directory, name = os.path.split(path.rstrip("/"))
+    return make_directory(root, directory), name
+
+
+def make_directory(root: int, path: str, mode: int = 0o755, resolve: int = 0) -> int:
+    """A descriptor of the directory ``path``, made with its parents where missing."""
+    try:
+        return open_path(root, path or "/", resolve)
+    except FileNotFoundError:
+        parent, name = open_parent(root, path)
+    try:
+        try:
+            os.mkdir(name, mode, dir_fd=parent)
+        except FileExistsError:
+            pass  # a link to nowhere: the next line refuses it; or another process was quicker
+    finally:
+        os.close(parent)
+    return open_path(root, path, resolve)
+
+
+def make_file(root: int, path: str) -> int:
+    """A descriptor of the file ``path``, made empty where missing."""
+    try:
+        return open_path(root, path)
+    except FileNotFoundError:
+        parent, name = open_parent(root, path)
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
+    except FileExistsError:
+        pass
+    finally:
+        os.close(parent)
+    return open_path(root, path)
+
+
+def make_target(root: int, path: str, directory: bool) -> int:
+    """What a mount goes onto: a directory or a file, as its source is."""
+    descriptor = make_directory(root, path) if directory else make_file(root, path)
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode) != directory:
+        os.close(descriptor)
+        reason = errno.ENOTDIR if directory else errno.EISDIR
+        kind = "a directory onto a file" if directory else "a file onto a directory"
+        raise OSError(reason, f"mount of {kind}: {os.strerror(reason)}: {path!r}")
+    return descriptor
+
+
+def read(root: int, path: str, limit: int = 4 << 20) -> bytes:
+    """The content of a regular file, at most ``limit`` bytes; ``b""`` where there is none. Never blocks on a
+    FIFO."""
+    try:
+        descriptor = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, _RESOLVE)
+    except OSError:
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        return os.pread(descriptor, limit, 0)
+    finally:
+        os.close(descriptor)
+
+
+def identity(descriptor: int) -> tuple[int, int]:
+    """Device and inode: what makes two descriptors the same directory."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def is_null(descriptor: int) -> bool:
+    """Whether it is the null device itself and not something that an image put in its place
+    (CVE-2025-31133)."""
+    found = os.fstat(descriptor)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
