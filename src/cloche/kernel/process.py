@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ctypes import c_char_p, c_int, c_uint, c_ulong, c_void_p
 
 from cloche.kernel.syscall import bind, c_string, check, libc
@@ -118,9 +119,12 @@ def process_start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it names a process for ever.
 
     Raises ``OSError`` (ENOENT or ESRCH) where there is none."""
-    with open(f"/proc/{pid}/stat", "rb") as stat:
+    stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
         # The name, field 2, is in brackets and may itself hold spaces and brackets.
-        return int(stat.read().rpartition(b")")[2].split()[19])
+        return int(os.read(stat, 4096).rpartition(b")")[2].split()[19])
+    finally:
+        os.close(stat)
 
 
 def _set(option: int, name: str, second: int = 0, third: int = 0) -> int:
