@@ -6,18 +6,14 @@ from cloche.cgroups.contract import Placement
 from cloche.errors import InvalidArgument, Unsupported
 from cloche.plan.step import Step
 from cloche.plan.steps.files import (
-    Bind,
-    BindCgroups,
     MakeDevice,
     MakeDirectory,
-    MakePrivate,
     MakeSymlink,
     MaskPath,
-    MountFilesystem,
-    PivotRoot,
     ReadonlyPath,
     ReadonlyRoot,
 )
+from cloche.plan.steps.mount import Bind, BindCgroups, MakePrivate, MountFilesystem, PivotRoot
 from cloche.runtime.spec import Device, Mount, Spec
 
 FLAGS = frozenset(

@@ -17,7 +17,10 @@ import msgspec
 
 from cloche.errors import InvalidArgument, Unsupported
 from cloche.runtime import libseccomp
+from cloche.runtime.seccomp_profile import resolve
 from cloche.runtime.spec import Seccomp, SeccompArgument, SeccompSyscall
+
+__all__ = ["Filter", "build", "program", "resolve"]
 
 
 class Filter(msgspec.Struct, frozen=True):
