@@ -29,7 +29,7 @@ from cloche.plan.steps.network import BringUpLoopback
 from cloche.plan.steps.process import Await, Clone, JoinNamespace, Signal, UnshareCgroup
 from cloche.runtime import process, rootfs
 from cloche.runtime.seccomp import Filter
-from cloche.runtime.spec import Linux, Namespace, Spec
+from cloche.runtime.spec import Linux, Namespace, Spec, unwanted
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,10 +163,8 @@ def _check_namespace(namespace: Namespace) -> None:
 def _refuse(spec: Spec) -> None:
     """What the specification knows and Cloche does not enforce."""
     for group, names in _REFUSED.items():
-        holder = getattr(spec, group) if group else spec
-        for name in names:
-            if getattr(holder, name):
-                path = f"{group}.{name}" if group else name
-                raise Unsupported(f"{path}: Cloche does not do that; leave it out")
+        for name in unwanted(getattr(spec, group) if group else spec, names):
+            path = f"{group}.{name}" if group else name
+            raise Unsupported(f"{path}: Cloche does not do that; leave it out")
     if spec.process.user.umask is not None:
         raise Unsupported("process.user.umask: Cloche does not set it; leave it out")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from cloche.cgroups.contract import DeviceRule, Resources
+from cloche.cgroups.device_program import matches_everything
 from cloche.errors import InvalidArgument, Unsupported
-from cloche.runtime.spec import DeviceCgroup
+from cloche.runtime.defaults import DEVICE_RULES
+from cloche.runtime.spec import DeviceCgroup, unwanted
 from cloche.runtime.spec import Resources as SpecResources
 
 _REFUSED = {
@@ -26,7 +28,7 @@ def convert(resources: SpecResources | None) -> Resources:
     """Raises ``Unsupported`` for a limit that Cloche does not set, ``InvalidArgument`` for a senseless
     one."""
     if resources is None:
-        return Resources()
+        return Resources(devices=_devices(()))
     _refuse(resources)
     memory, cpu, block = resources.memory, resources.cpu, resources.block_io
     return Resources(
@@ -43,17 +45,23 @@ def convert(resources: SpecResources | None) -> Resources:
         # The specification: 0 and below is no limit.
         pids=(resources.pids.limit if resources.pids.limit > 0 else -1) if resources.pids else None,
         blkio_weight=block.weight or None if block else None,
-        devices=tuple(_device(rule) for rule in resources.devices),
+        devices=_devices(resources.devices),
     )
 
 
 def _refuse(resources: SpecResources) -> None:
     for group, names in _REFUSED.items():
-        holder = getattr(resources, group) if group else resources
-        for name in names:
-            if getattr(holder, name, None):
-                path = ".".join(part for part in ("linux.resources", group, name) if part)
-                raise Unsupported(f"{path}: Cloche does not set this limit")
+        for name in unwanted(getattr(resources, group) if group else resources, names):
+            path = ".".join(part for part in ("linux.resources", group, name) if part)
+            raise Unsupported(f"{path}: Cloche does not set this limit")
+
+
+def _devices(rules: tuple[DeviceCgroup, ...]) -> tuple[DeviceRule, ...]:
+    """Devices are denied unless a rule allows them; without any rule Docker's default ones hold."""
+    converted = tuple(_device(rule) for rule in rules or DEVICE_RULES)
+    if matches_everything(converted[0]):
+        return converted
+    return (DeviceRule(allow=False), *converted)
 
 
 def _device(rule: DeviceCgroup) -> DeviceRule:

@@ -1,12 +1,13 @@
 """The OCI runtime specification's ``config.json`` (1.2) as frozen structs.
 
-Names are the specification's own, in snake case here and camel case in JSON. Types are strict: a wrong
-one is an ``InvalidArgument`` that names the JSON path. Properties that the specification does not know
-are ignored, as it asks for. Properties that it knows and Cloche does not enforce are kept raw, so that
-the planner can refuse them: nothing that was asked for is dropped silently.
-"""
+Names are the specification's own, in snake case here and camel case in JSON. Types are strict: a wrong one
+is an ``InvalidArgument`` that names the JSON path. Properties that the specification does not know are
+ignored, as it asks for. Properties that it knows and Cloche does not enforce are kept as they are, so that
+the planner can refuse them: nothing that was asked for is dropped silently."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -62,9 +63,9 @@ class Process(Object, frozen=True):
     oom_score_adj: int | None = None
     apparmor_profile: str = ""
     selinux_label: str = ""
-    scheduler: msgspec.Raw | None = None
-    io_priority: msgspec.Raw | None = None
-    exec_cpu_affinity: msgspec.Raw | None = msgspec.field(default=None, name="execCPUAffinity")
+    scheduler: Any = None
+    io_priority: Any = None
+    exec_cpu_affinity: Any = msgspec.field(default=None, name="execCPUAffinity")
 
 
 class Root(Object, frozen=True):
@@ -77,8 +78,8 @@ class Mount(Object, frozen=True):
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
-    uid_mappings: msgspec.Raw | None = None
-    gid_mappings: msgspec.Raw | None = None
+    uid_mappings: Any = None
+    gid_mappings: Any = None
 
 
 class Namespace(Object, frozen=True):
@@ -147,15 +148,11 @@ class Pids(Object, frozen=True):
 class BlockIO(Object, frozen=True):
     weight: int | None = None
     leaf_weight: int | None = None
-    weight_device: msgspec.Raw | None = None
-    throttle_read_bps_device: msgspec.Raw | None = None
-    throttle_write_bps_device: msgspec.Raw | None = None
-    throttle_read_iops_device: msgspec.Raw | None = msgspec.field(
-        default=None, name="throttleReadIOPSDevice"
-    )
-    throttle_write_iops_device: msgspec.Raw | None = msgspec.field(
-        default=None, name="throttleWriteIOPSDevice"
-    )
+    weight_device: Any = None
+    throttle_read_bps_device: Any = None
+    throttle_write_bps_device: Any = None
+    throttle_read_iops_device: Any = msgspec.field(default=None, name="throttleReadIOPSDevice")
+    throttle_write_iops_device: Any = msgspec.field(default=None, name="throttleWriteIOPSDevice")
 
 
 class Resources(Object, frozen=True):
@@ -164,9 +161,9 @@ class Resources(Object, frozen=True):
     cpu: Cpu | None = None
     pids: Pids | None = None
     block_io: BlockIO | None = msgspec.field(default=None, name="blockIO")
-    hugepage_limits: msgspec.Raw | None = None
-    network: msgspec.Raw | None = None
-    rdma: msgspec.Raw | None = None
+    hugepage_limits: Any = None
+    network: Any = None
+    rdma: Any = None
     unified: dict[str, str] = {}
 
 
@@ -205,13 +202,13 @@ class Linux(Object, frozen=True):
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     mount_label: str = ""
-    uid_mappings: msgspec.Raw | None = None
-    gid_mappings: msgspec.Raw | None = None
-    time_offsets: msgspec.Raw | None = None
-    net_devices: msgspec.Raw | None = None
-    intel_rdt: msgspec.Raw | None = None
-    memory_policy: msgspec.Raw | None = None
-    personality: msgspec.Raw | None = None
+    uid_mappings: Any = None
+    gid_mappings: Any = None
+    time_offsets: Any = None
+    net_devices: Any = None
+    intel_rdt: Any = None
+    memory_policy: Any = None
+    personality: Any = None
 
 
 class Spec(Object, frozen=True):
@@ -223,7 +220,7 @@ class Spec(Object, frozen=True):
     mounts: tuple[Mount, ...] = ()
     hostname: str = ""
     domainname: str = ""
-    hooks: msgspec.Raw | None = None
+    hooks: Any = None
     annotations: dict[str, str] = {}
     linux: Linux = Linux()
 
@@ -243,3 +240,14 @@ def decode(data: bytes) -> Spec:
 def encode(spec: Spec) -> bytes:
     """Indented JSON, defaults left out."""
     return msgspec.json.format(msgspec.json.encode(spec), indent=2)
+
+
+def unwanted(holder: msgspec.Struct | None, names: tuple[str, ...]) -> list[str]:
+    """Which of these properties (Python names) were given, by their names in JSON."""
+    if holder is None:
+        return []
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(holder)
+        if field.name in names and getattr(holder, field.name)
+    ]
