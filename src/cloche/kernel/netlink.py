@@ -195,24 +195,23 @@ class Netlink:
         body += attribute(IFLA_LINKINFO | NLA_F_NESTED, info)
         self._create(RTM_NEWLINK, body, "add veth", name, peer, peer_netns_fd, master_index, mac)
 
-    def set_up(self, link: int | str, link_local: bool = True) -> None:
-        """Without ``link_local`` the kernel gives the link no IPv6 address of its own making: it stays
-        silent on a network that has no IPv6."""
-        if link_local:
-            self._set_flags(link, IFF_UP, b"", "set link up", link)
-            return
-        none = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
-        specific = attribute(IFLA_AF_SPEC | NLA_F_NESTED, attribute(AF_INET6 | NLA_F_NESTED, none))
-        try:
-            self._set_flags(link, IFF_UP, specific, "set link up", link, "addrgenmode none")
-        except OSError as error:
-            if error.errno != errno.EAFNOSUPPORT:
-                raise
-            # A kernel without IPv6 makes no such address; it refuses before it changes anything.
-            self._set_flags(link, IFF_UP, b"", "set link up", link)
+    def set_up(self, link: int | str) -> None:
+        self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, IFF_UP, IFF_UP), "set link up", link)
 
     def set_down(self, link: int | str) -> None:
-        self._set_flags(link, 0, b"", "set link down", link)
+        self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, 0, IFF_UP), "set link down", link)
+
+    def disable_link_local(self, link: int | str) -> None:
+        """The kernel gives the link no IPv6 address of its own making: it stays silent on a network that
+        has no IPv6. For a link that is down; in one message with ``set_up`` it would come too late."""
+        mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+        body = _link_reference(link, 0, 0)
+        body += attribute(IFLA_AF_SPEC | NLA_F_NESTED, attribute(AF_INET6 | NLA_F_NESTED, mode))
+        try:
+            self._exchange(RTM_NEWLINK, NLM_F_ACK, body, "set link addrgenmode none", link)
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6 makes no such address
+                raise
 
     def delete_link(self, link: int | str) -> None:
         """Raises ``OSError`` (ENODEV) where there is none. Either end of a veth takes the other one
@@ -259,9 +258,6 @@ class Netlink:
         return [route for route in found if route is not None]
 
     # --- messages -----------------------------------------------------------------------------------
-
-    def _set_flags(self, link: int | str, flags: int, more: bytes, call: str, *subject: object) -> None:
-        self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, flags, IFF_UP) + more, call, *subject)
 
     def _create(self, kind: int, body: bytes, call: str, *subject: object) -> None:
         self._exchange(kind, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body, call, *subject)
