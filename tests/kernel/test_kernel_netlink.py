@@ -232,7 +232,7 @@ def test_nftables_is_one_transaction() -> None:
         nftables.apply(good)
         before = nftables.apply("list ruleset")
         errors = []
-        for bad in (f"delete table ip cloche-test\n{good}\nadd rule ip missing c accept", "tabel ip x {}"):
+        for bad in (f"delete table ip cloche-test\n{good}\nadd rule ip nowhere c accept", "tabel ip x {}"):
             try:
                 nftables.apply(bad)
             except OSError as error:

@@ -147,7 +147,8 @@ class BringUpLoopback(Step, frozen=True):
 
 
 class SetAddress(Step, frozen=True):
-    """Container side, after ``Await("linked")``: give a link an address and bring it up."""
+    """Container side, after ``Await("linked")``: give a link an address and bring it up, without the IPv6
+    address that the kernel would make up."""
 
     link: str
     address: str
@@ -157,6 +158,7 @@ class SetAddress(Step, frozen=True):
         with Netlink() as netlink:
             index = netlink.link_index(self.link)
             netlink.add_address(index, self.address, self.prefix)
+            netlink.disable_link_local(index)
             netlink.set_up(index)
 
     def describe(self) -> str:
@@ -164,7 +166,11 @@ class SetAddress(Step, frozen=True):
 
     def shell(self) -> str:
         link = quote(self.link)
-        return f"ip addr add {self.address}/{self.prefix} brd + dev {link}\nip link set {link} up"
+        return (
+            f"ip addr add {self.address}/{self.prefix} brd + dev {link}\n"
+            f"[ ! -e /proc/sys/net/ipv6 ] || ip link set {link} addrgenmode none\n"
+            f"ip link set {link} up"
+        )
 
 
 class AddRoute(Step, frozen=True):
