@@ -1,4 +1,4 @@
-"""The contract of storage drivers: every driver passes these. Add a driver to ``DRIVERS`` and it is held to them."""
+"""The contract of storage drivers: whatever is in ``DRIVERS`` is held to it."""
 
 import os
 import stat

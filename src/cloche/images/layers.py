@@ -25,10 +25,10 @@ _MAGIC = (
 
 
 class Unpacker(Protocol):
-    """The door to the launcher's unpack job (``cloche.launcher.protocol.Unpack``)."""
+    """The door to the launcher's unpack job; ``cloche.launcher.client.Launcher`` is one."""
 
-    async def unpack(self, target: str, whiteouts: str, stream: int) -> LayerUnpacked:
-        """``stream`` is a descriptor of the layer's file; the caller keeps and closes its own. Raises
+    async def unpack(self, descriptor: int, target: str, whiteouts: str = "overlay") -> LayerUnpacked:
+        """``descriptor`` is of the layer's file; the caller keeps and closes its own. Raises
         ``InvalidArgument`` where the layer is at fault, ``Unavailable`` or ``Internal`` where the machine
         is."""
         raise NotImplementedError
@@ -74,7 +74,7 @@ class Layers:
         descriptor = self._content.open(blob)
         try:
             head = os.pread(descriptor, 16, 0)
-            done = await self._unpacker.unpack(self._snapshots.writable(key), "overlay", descriptor)
+            done = await self._unpacker.unpack(descriptor, self._snapshots.writable(key))
             if diff_id and done.diff_id != diff_id:
                 raise InvalidArgument(
                     f"layer {blob} has diff id {done.diff_id}, the image's config says {diff_id}"
