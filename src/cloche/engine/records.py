@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from cloche.plan.step import Trace
+
 
 class Ulimit(msgspec.Struct, frozen=True):
     name: str
@@ -24,7 +26,8 @@ class Device(msgspec.Struct, frozen=True):
 class LogSettings(msgspec.Struct, frozen=True):
     driver: str = "json-file"
     options: dict[str, str] = {}
-    """Docker's: ``max-size``, ``max-file``, ``compress``. Bounded by default: 64 MiB, 4 files, compressed."""
+    """Docker's: ``max-size``, ``max-file``, ``compress``. Bounded by default: 64 MiB, 4 files,
+    compressed."""
 
 
 class ContainerConfig(msgspec.Struct, frozen=True):
@@ -39,6 +42,8 @@ class ContainerConfig(msgspec.Struct, frozen=True):
     hostname: str = ""
     domainname: str = ""
     terminal: bool = False
+    console_size: tuple[int, int] = (0, 0)
+    """Rows and columns at the start of the program; (0, 0) is not known yet."""
     open_stdin: bool = False
     stdin_once: bool = False
     attach_stdin: bool = False
@@ -48,6 +53,8 @@ class ContainerConfig(msgspec.Struct, frozen=True):
     stop_signal: str = ""
     stop_timeout: int | None = None
     exposed_ports: tuple[str, ...] = ()
+    published_ports: tuple[str, ...] = ()
+    """As the user wrote them, e.g. ``8080:80/tcp``; refused until they are built."""
 
     # The host's side.
     network_mode: str = "default"
@@ -149,6 +156,62 @@ class Container(msgspec.Struct, frozen=True):
     """Name of the storage driver."""
     state: ContainerState = ContainerState()
     endpoint: EndpointRecord | None = None
+
+
+class AttachRequest(msgspec.Struct, frozen=True):
+    """A hijacked client connection: its descriptor belongs to the engine from the call on."""
+
+    descriptor: int
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    stream: bool
+    """False with ``logs`` True: replay only."""
+    logs: bool
+    prefix: bytes
+    """What the client had sent behind the request head."""
+    detach_keys: str
+    """Docker's syntax, ``ctrl-p,ctrl-q``; empty is the default."""
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    stream: str
+    time: str
+    """RFC 3339 with nanoseconds, as in the log."""
+    data: bytes
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A plan and, where it ran, its times. ``text``/``shell``/``data`` are renderings of the same steps."""
+
+    container: Container | None
+    text: str
+    shell: str
+    data: msgspec.Raw
+    """JSON for programs: sides, steps (name, fields, description, shell), times."""
+    trace: Trace | None
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    id: str
+    root: str
+    driver: str
+    driver_status: tuple[tuple[str, str], ...]
+    cgroup_driver: str
+    cgroup_version: int
+    memory_limit: bool
+    swap_limit: bool
+    pids_limit: bool
+    cpu_quota: bool
+    cpu_shares: bool
+    cpuset: bool
+    containers: int
+    running: int
+    stopped: int
+    images: int
+    ipv4_forwarding: bool
+    security_options: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -46,6 +46,10 @@ class Snapshotter(Protocol):
         """Steps that put the snapshot at ``target``. An active one is mounted writable unless ``readonly``.
         A committed one can only be looked at."""
 
+    def preview(self, key: str, parent: str | None, target: str) -> tuple[Step, ...]:
+        """What ``mounts`` would give after ``prepare``; nothing is made. For explaining beforehand."""
+        raise NotImplementedError
+
     def layers(self, key: str) -> tuple[str, ...]:
         """Directories of the snapshot and its parents, topmost first (for diff, size and inspect)."""
 

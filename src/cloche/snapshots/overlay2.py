@@ -28,7 +28,7 @@ from typing import NamedTuple
 from cloche.errors import Conflict, NotFound
 from cloche.kernel.files import syncfs
 from cloche.plan.step import Step
-from cloche.plan.steps.files import BindRoot, MountOverlay
+from cloche.plan.steps.mount import BindRoot, MountOverlay
 from cloche.snapshots.contract import Usage
 
 _PARAMETERS = "/sys/module/overlay/parameters"
@@ -136,6 +136,14 @@ class Overlay2:
             return (MountOverlay((diff, *lower), "", "", target, self._options, readonly=True),)
         work = self._path(entry, "work")
         return (MountOverlay(lower, diff, work, target, self._options, readonly=readonly),)
+
+    def preview(self, key: str, parent: str | None, target: str) -> tuple[Step, ...]:
+        directory = os.path.join(self._root, _name(key))
+        lower = self._chain(parent)
+        diff, work = os.path.join(directory, "diff"), os.path.join(directory, "work")
+        if not lower:
+            return (BindRoot(source=diff, target=target),)
+        return (MountOverlay(lower, diff, work, target, self._options),)
 
     def layers(self, key: str) -> tuple[str, ...]:
         return self._chain(key)

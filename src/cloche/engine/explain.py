@@ -1,0 +1,68 @@
+"""Explaining a container: the plan that ran with its times, or the one that would run."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from cloche.engine import planning, validation
+from cloche.engine.context import Context
+from cloche.engine.create import describe
+from cloche.engine.networking import on_bridge
+from cloche.engine.records import Container, ContainerConfig, Explanation
+from cloche.plan import codec
+from cloche.plan.plan import Plan
+from cloche.plan.step import Step, Trace
+
+
+async def explain(context: Context, ref: str) -> Explanation:
+    """See ``Containers.explain``."""
+    container = context.registry.get(ref)
+    supervision = context.supervision(container.id)
+    plan, trace = supervision.plan, supervision.trace
+    if plan is None:
+        kept = read(context, container.id)
+        if kept is None:
+            return _render(container, _would_run(context, container), None)
+        plan, trace = kept
+    return _render(container, plan, trace)
+
+
+def read(context: Context, id: str) -> tuple[Plan, Trace | None] | None:
+    """The plan of the last run and its times, as kept on disk; None where it never ran."""
+    directory = context.paths.container(id)
+    try:
+        with open(f"{directory}/plan", "rb") as file:
+            host, inside = msgspec.msgpack.decode(file.read(), type=tuple[msgspec.Raw, msgspec.Raw])
+    except FileNotFoundError:
+        return None
+    try:
+        with open(f"{directory}/trace", "rb") as file:
+            trace = msgspec.msgpack.decode(file.read(), type=Trace)
+    except FileNotFoundError:
+        trace = None
+    return Plan(codec.decode(host), codec.decode(inside)), trace
+
+
+def _would_run(context: Context, container: Container) -> Plan:
+    rootfs = context.snapshots.mounts(container.id, context.paths.rootfs)
+    return _plan(context, container, rootfs)
+
+
+def _plan(context: Context, container: Container, rootfs: tuple[Step, ...]) -> Plan:
+    if on_bridge(container.config.network_mode) and container.endpoint is None:
+        container = replace(container, endpoint=context.networking.preview())
+    return planning.plan(context, container, rootfs, container.config.console_size)[0]
+
+
+async def explain_config(context: Context, config: ContainerConfig) -> Explanation:
+    """See ``Containers.explain_config``."""
+    image = context.images.get(config.image)
+    validation.check(config, context.layout)
+    container = describe(context, config, image)
+    rootfs = context.snapshots.preview(container.id, image.chain_id, context.paths.rootfs)
+    return _render(None, _plan(context, container, rootfs), None)
+
+
+def _render(container: Container | None, plan: Plan, trace: Trace | None) -> Explanation:
+    raise NotImplementedError

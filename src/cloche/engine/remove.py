@@ -1,0 +1,99 @@
+"""Removing a container: the row goes first, then what it stood for; real deletion comes later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+
+from cloche.engine.context import Context, is_running
+from cloche.engine.records import Container
+from cloche.errors import ClocheError, Conflict, NotFound, Unavailable
+
+_log = logging.getLogger(__name__)
+
+KILL_DEADLINE = 10.0
+"""Seconds that a killed container may take to end; a process in uninterruptible sleep takes as long as
+its disk."""
+
+
+async def remove(context: Context, ref: str, force: bool) -> None:
+    """See ``Containers.remove``."""
+    container = context.registry.get(ref)
+    supervision = context.supervision(container.id)
+    if is_running(container):
+        if not force:
+            raise Conflict(
+                f'cannot remove container "/{container.name}": container is running: '
+                "stop the container before removing or force remove"
+            )
+        await _kill(context, container)
+    await supervision.owner.run("remove", lambda: _remove(context, container.id, force))
+
+
+async def _kill(context: Context, container: Container) -> None:
+    supervision = context.supervision(container.id)
+    ended = supervision.next_exit()
+    monitor = supervision.monitor
+    if monitor is None or not is_running(context.registry.by_id(container.id) or container):
+        ended.cancel()
+        return
+    context.events.container("kill", container, signal=str(int(signal.SIGKILL)))
+    try:
+        await monitor.signal(signal.SIGKILL)
+    except ClocheError:
+        # The monitor is gone: whoever follows it will find out and settle the end.
+        pass
+    try:
+        await asyncio.wait_for(ended, KILL_DEADLINE)
+    except TimeoutError:
+        raise Unavailable(
+            f'cannot remove container "/{container.name}": could not kill container: it did not end within '
+            f"{KILL_DEADLINE:.0f} s of SIGKILL"
+        ) from None
+
+
+async def _remove(context: Context, id: str, force: bool) -> None:
+    container = context.registry.by_id(id)
+    if container is None:
+        if force:
+            return
+        raise NotFound(f"No such container: {id}")
+    if is_running(container):
+        raise Conflict(f'cannot remove container "/{container.name}": it was started again meanwhile')
+    await take_away(context, container)
+
+
+async def take_away(context: Context, container: Container) -> None:
+    """Row, snapshot, directories and name of a container that does not run. In its owner's turn.
+
+    The deletion of the row need not be durable where the next start of the daemon would repeat it."""
+    id = container.id
+    supervision = context.supervision(id)
+    durable = not container.config.auto_remove
+    await context.registry.forget(container, durable)
+    context.networking.release(container)
+    try:
+        context.snapshots.remove(id)
+        context.trash.discard(context.paths.container(id))
+        _discard_monitor(context, id)
+    except OSError as error:
+        # Nothing names it any more: the next start of the daemon collects it.
+        _log.warning("remains of container %s: %s", id[:12], error)
+    context.trash.collect_soon()
+    context.events.container("destroy", container)
+    supervision.removed(container.state.exit_code, container.state.error)
+    context.dismiss(id)
+
+
+def _discard_monitor(context: Context, id: str) -> None:
+    directory = context.paths.monitor(id)
+    try:
+        os.unlink(f"{directory}/monitor.sock")
+    except FileNotFoundError:
+        pass
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
