@@ -20,19 +20,8 @@ from cloche.engine.settings import Settings
 from cloche.errors import Unavailable
 from cloche.images.store import ImageStore
 from cloche.launcher.client import Launcher
-from cloche.launcher.protocol import LayerUnpacked
 from cloche.snapshots.overlay2 import Overlay2
 from cloche.state.store import Store
-
-
-class _Unpacker:
-    """The images' door to the launcher's unpack jobs."""
-
-    def __init__(self, launcher: Launcher) -> None:
-        self._launcher = launcher
-
-    async def unpack(self, target: str, whiteouts: str, stream: int) -> LayerUnpacked:
-        return await self._launcher.unpack(stream, target, whiteouts)
 
 
 class Engine:
@@ -57,7 +46,7 @@ class Engine:
         store = Store(self._paths.state)
         launcher = await Launcher.start()
         snapshots = Overlay2(self._paths.snapshots, self._paths.trash)
-        images = ImageStore(store, ContentStore(self._paths.content), snapshots, _Unpacker(launcher))
+        images = ImageStore(store, ContentStore(self._paths.content), snapshots, launcher)
         self._id = info.engine_id(store)
         self._context = Context(self.settings, self._paths, store, snapshots, images, launcher)
         self.containers = Containers(self._context)
