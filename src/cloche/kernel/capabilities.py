@@ -111,9 +111,3 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         data[position].permitted = permitted >> shift & 0xFFFFFFFF
         data[position].inheritable = inheritable >> shift & 0xFFFFFFFF
     check(_capset(ctypes.byref(header), data), "capset", hex(effective), hex(permitted), hex(inheritable))
-
-
-def last_cap() -> int:
-    """The highest capability number that this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-        return int(file.read())

@@ -48,12 +48,7 @@ FSOPEN_CLOEXEC = 0x1
 FSMOUNT_CLOEXEC = 0x1
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
-FSCONFIG_SET_BINARY = 2
-FSCONFIG_SET_PATH = 3
-FSCONFIG_SET_PATH_EMPTY = 4
-FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
-FSCONFIG_CMD_RECONFIGURE = 7
 
 MOVE_MOUNT_F_SYMLINKS = 0x1
 MOVE_MOUNT_F_AUTOMOUNTS = 0x2
@@ -136,12 +131,6 @@ def fsconfig_flag(context: int, key: str) -> None:
     """Set an option that has no value."""
     result = _fsconfig(context, FSCONFIG_SET_FLAG, c_string(key), None, 0)
     _check_context(result, context, "fsconfig", "flag", key)
-
-
-def fsconfig_fd(context: int, key: str, descriptor: int) -> None:
-    """Set an option to what a descriptor refers to."""
-    result = _fsconfig(context, FSCONFIG_SET_FD, c_string(key), None, descriptor)
-    _check_context(result, context, "fsconfig", "fd", key, descriptor)
 
 
 def fsconfig_create(context: int) -> None:

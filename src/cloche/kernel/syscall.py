@@ -51,16 +51,6 @@ NUMBERS: dict[str, int] = {**_NUMBERS_EVERYWHERE, **_NUMBERS_BY_MACHINE.get(os.u
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-_syscall = libc["syscall"]
-_syscall.restype = ctypes.c_long
-
-
-def syscall(number: int, *args: Any) -> int:
-    """The raw system call; -1 and ``ctypes.get_errno()`` on failure. Integers are passed as longs."""
-    return int(
-        _syscall(ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in args))
-    )
-
 
 def bind(name: str, *argtypes: Any) -> Any:
     """A function for the system call ``name``: the C library's, or the raw call where it has none.

@@ -95,9 +95,10 @@ class SetCapabilities(Step, frozen=True):
         now = capabilities.capget()
         if not now.effective & _SETPCAP:
             capabilities.capset(now.permitted, now.permitted, now.inheritable)
-        for number in range(len(capabilities.NAMES)):
-            if not keep >> number & 1:
-                _drop(number)
+        # All that this kernel has, also what is younger than our list of names.
+        for number in range(64):
+            if not keep >> number & 1 and not _drop(number):
+                break
         capabilities.capset(
             capabilities.mask(self.effective),
             capabilities.mask(self.permitted),
@@ -256,12 +257,15 @@ def _own_standard_streams(uid: int) -> None:
                     raise
 
 
-def _drop(number: int) -> None:
+def _drop(number: int) -> bool:
+    """False where this kernel has no capability of that number, and so none above."""
     try:
         process.drop_bounding(number)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # this kernel is older than the capability
+        if error.errno != errno.EINVAL:
             raise
+        return False
+    return True
 
 
 def _restore_defaults() -> None:
