@@ -36,6 +36,9 @@ _PROPAGATIONS = frozenset(("private", "rprivate", "slave", "rslave", "shared", "
 _NEUTRAL = frozenset(("rw", "defaults", "suid", "dev", "exec", "atime", "diratime", "async", "symfollow"))
 """Options that name the kernel's default."""
 
+OPTIONS = FLAGS | _PROPAGATIONS | _NEUTRAL | {"bind", "rbind"}
+"""All options of a mount that are not its file system's own."""
+
 _DEVICES = (
     Device("/dev/null", "c", 1, 3, 0o666),
     Device("/dev/zero", "c", 1, 5, 0o666),
@@ -123,11 +126,7 @@ def _mount(mount: Mount) -> Step:
         raise Unsupported(f"mounts: {mount.destination}: Cloche makes no id-mapped mounts")
     flags = tuple(option for option in mount.options if option in FLAGS)
     propagations = [option for option in mount.options if option in _PROPAGATIONS]
-    data = tuple(
-        option
-        for option in mount.options
-        if option not in FLAGS | _PROPAGATIONS | _NEUTRAL and option not in ("bind", "rbind")
-    )
+    data = tuple(option for option in mount.options if option not in OPTIONS)
     if not _is_bind(mount):
         if propagations:
             raise Unsupported(

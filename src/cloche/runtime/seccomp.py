@@ -17,10 +17,10 @@ import msgspec
 
 from cloche.errors import InvalidArgument, Unsupported
 from cloche.runtime import libseccomp
-from cloche.runtime.seccomp_profile import resolve
+from cloche.runtime.seccomp_profile import ARCHITECTURES, resolve
 from cloche.runtime.spec import Seccomp, SeccompArgument, SeccompSyscall
 
-__all__ = ["Filter", "build", "program", "resolve"]
+__all__ = ["ACTIONS", "ARCHITECTURES", "FLAGS", "OPERATORS", "Filter", "build", "program", "resolve"]
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Filter(msgspec.Struct, frozen=True):
 _FORMAT = "1"
 """Of the program that is made from the same profile; changes with the code below."""
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -53,7 +53,7 @@ _ACTIONS = {
 
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 
-_OPERATORS = {
+OPERATORS = {
     "SCMP_CMP_NE": 1,
     "SCMP_CMP_LT": 2,
     "SCMP_CMP_LE": 3,
@@ -63,7 +63,7 @@ _OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
@@ -118,7 +118,7 @@ def program(seccomp: Seccomp, cache: str | None) -> Filter:
         if cache is not None:
             _store(cache, digest, code)
     names = {name for rule in seccomp.syscalls for name in rule.names}
-    return Filter(code, digest, len(names), sum(_FLAGS[flag] for flag in set(seccomp.flags)))
+    return Filter(code, digest, len(names), sum(FLAGS[flag] for flag in set(seccomp.flags)))
 
 
 def build(seccomp: Seccomp) -> bytes:
@@ -148,19 +148,19 @@ def _check(seccomp: Seccomp) -> None:
     if seccomp.listener_path or any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls):
         raise Unsupported("seccomp: Cloche does not hand notifications to a listener")
     for flag in seccomp.flags:
-        if flag not in _FLAGS:
-            raise InvalidArgument(f"seccomp: {flag!r} is not one of {', '.join(_FLAGS)}")
+        if flag not in FLAGS:
+            raise InvalidArgument(f"seccomp: {flag!r} is not one of {', '.join(FLAGS)}")
 
 
 def _action(name: str, number: int | None) -> int:
-    if name not in _ACTIONS:
-        raise InvalidArgument(f"seccomp: {name!r} is not one of {', '.join(_ACTIONS)}")
+    if name not in ACTIONS:
+        raise InvalidArgument(f"seccomp: {name!r} is not one of {', '.join(ACTIONS)}")
     if name not in _WITH_ERRNO:
-        return _ACTIONS[name]
+        return ACTIONS[name]
     value = errno.EPERM if number is None else number
     if not 0 <= value <= 0xFFFF:
         raise InvalidArgument(f"seccomp: errnoRet {value} is not between 0 and 65535")
-    return _ACTIONS[name] | value
+    return ACTIONS[name] | value
 
 
 def _alternatives(rule: SeccompSyscall) -> list[list[libseccomp.Comparison]]:
@@ -174,11 +174,11 @@ def _alternatives(rule: SeccompSyscall) -> list[list[libseccomp.Comparison]]:
 
 
 def _comparison(argument: SeccompArgument) -> libseccomp.Comparison:
-    if argument.op not in _OPERATORS:
-        raise InvalidArgument(f"seccomp: {argument.op!r} is not one of {', '.join(_OPERATORS)}")
+    if argument.op not in OPERATORS:
+        raise InvalidArgument(f"seccomp: {argument.op!r} is not one of {', '.join(OPERATORS)}")
     if not 0 <= argument.index <= 5:
         raise InvalidArgument(f"seccomp: argument index {argument.index} is not between 0 and 5")
-    return libseccomp.Comparison(argument.index, _OPERATORS[argument.op], argument.value, argument.value_two)
+    return libseccomp.Comparison(argument.index, OPERATORS[argument.op], argument.value, argument.value_two)
 
 
 # --- the instructions in front ----------------------------------------------------------------------
@@ -211,7 +211,7 @@ def _prelude(seccomp: Seccomp, unknown: dict[str, int]) -> bytes:
         last = max((_number(token, name) for name in names), default=0)
         if restrictive and last:
             body += _instruction(_JUMP_GREATER, last, 0, 1)
-            body += _instruction(_RETURN, _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
+            body += _instruction(_RETURN, ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
         code += _instruction(_LOAD, _ARCHITECTURE_OFFSET) + _instruction(
             _JUMP_EQUAL, token, 0, len(body) // 8
         )

@@ -15,7 +15,7 @@ ERRNO = "SCMP_ACT_ERRNO"
 
 _EPERM = 1
 
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
 }
@@ -100,7 +100,7 @@ def _default(capabilities: tuple[str, ...], machine: str, kernel: str) -> Seccom
     return Seccomp(
         default_action=ERRNO,
         default_errno_ret=_EPERM,
-        architectures=_ARCHITECTURES.get(machine, ()),
+        architectures=ARCHITECTURES.get(machine, ()),
         syscalls=tuple(
             SeccompSyscall(
                 names=decision.names,
@@ -146,7 +146,7 @@ def _custom(profile: Profile, capabilities: tuple[str, ...], machine: str, kerne
 
 
 def _mapped(entries: tuple[ArchitectureMap, ...], machine: str) -> tuple[str, ...]:
-    native = _ARCHITECTURES.get(machine, ("",))[0]
+    native = ARCHITECTURES.get(machine, ("",))[0]
     for entry in entries:
         if entry.architecture == native:
             return (native, *(entry.sub_architectures or ()))

@@ -81,7 +81,8 @@ class SetCapabilities(Step, frozen=True):
     permitted for this).
 
     For a user that is not root, Docker's sets leave the program without any: a capability survives exec only
-    as ambient."""
+    as ambient. Each set is cut to what the engine itself may have: ``--privileged`` in a machine whose own
+    bounding set lacks some is all that there is, not a failure."""
 
     bounding: tuple[str, ...]
     """``CAP_...`` names."""
@@ -100,12 +101,13 @@ class SetCapabilities(Step, frozen=True):
             if not keep >> number & 1 and not _drop(number):
                 break
         capabilities.capset(
-            capabilities.mask(self.effective),
-            capabilities.mask(self.permitted),
-            capabilities.mask(self.inheritable),
+            capabilities.mask(self.effective) & now.permitted,
+            capabilities.mask(self.permitted) & now.permitted,
+            capabilities.mask(self.inheritable) & now.permitted,
         )
         for name in self.ambient:
-            process.ambient_raise(capabilities.number(name))
+            if now.permitted >> capabilities.number(name) & 1:
+                process.ambient_raise(capabilities.number(name))
 
     def describe(self) -> str:
         names = " ".join(name.removeprefix("CAP_").lower() for name in self.bounding) or "none"
