@@ -41,7 +41,7 @@ class MakeCgroups(Step, frozen=True):
                     write_file(f"{directory}/{name}", value)
 
     def describe(self) -> str:
-        return " ".join(self.directories)
+        return _first(self.directories[-1:] + self.directories[:-1])
 
     def shell(self) -> str:
         lines = []
@@ -133,7 +133,7 @@ class AttachCgroups(Step, frozen=True):
             write_file(f"{leaf}/cgroup.procs", pid)
 
     def describe(self) -> str:
-        return " ".join(self.leaves)
+        return _first(self.leaves)
 
     def shell(self) -> str:
         return "\n".join(f'echo "$init" > {quote(leaf + "/cgroup.procs")}' for leaf in self.leaves)
@@ -159,6 +159,10 @@ class SetOomScore(Step, frozen=True):
 
     def shell(self) -> str:
         return f'echo {self.value} > "/proc/$init/oom_score_adj"'
+
+
+def _first(paths: tuple[str, ...]) -> str:
+    return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else " ".join(paths)
 
 
 def _removal(directory: str) -> Callable[[], None]:

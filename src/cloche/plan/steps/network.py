@@ -82,10 +82,16 @@ class CreateVeth(Step, frozen=True):
         return f"{self.name} in {self.bridge}, {self.peer} ({self.mac}) in the container"
 
     def shell(self) -> str:
-        name, peer = quote(self.name), quote(self.peer)
+        return self._lines(quote(self.name))
+
+    def script(self) -> str:
+        """The same with a host end of the script's own."""
+        return self._lines('"$veth"')
+
+    def _lines(self, name: str) -> str:
         return (
-            f'make_veth {name} {peer} address {self.mac} netns "$init"\n'
-            f"ip link set {name} master {quote(self.bridge)} up"
+            f"ip link add {name} type veth peer name {quote(self.peer)} address {self.mac}"
+            f' netns "$init"\nip link set {name} master {quote(self.bridge)} up'
         )
 
     def hint(self, number: int) -> str:

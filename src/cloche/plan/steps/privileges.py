@@ -9,9 +9,10 @@ import stat
 from typing import TYPE_CHECKING
 
 from cloche.kernel import capabilities, files, process, seccomp
+from cloche.kernel.syscall import NUMBERS
 from cloche.plan import program, root
 from cloche.plan import user as users
-from cloche.plan.step import Step, quote
+from cloche.plan.step import Step, inside, quote
 
 if TYPE_CHECKING:
     from cloche.plan.execution import Execution
@@ -163,7 +164,18 @@ class LoadSeccomp(Step, frozen=True):
         )
 
     def shell(self) -> str:
-        return f"load_seccomp {self.flags}"
+        return f"perl -e {quote(self.perl())}"
+
+    def perl(self) -> str:
+        """A perl program that installs the filter and executes its arguments; no other command of a small
+        system loads one (setpriv does from util-linux 2.41 on)."""
+        size, call = len(self.program) // 8, NUMBERS["seccomp"]
+        return (
+            f'my $f = pack("H*", "{self.program.hex()}");'
+            f' my $p = pack("S x![P] P", {size}, $f);'
+            f" syscall({call}, {seccomp.SECCOMP_SET_MODE_FILTER}, {self.flags}, $p) == 0"
+            ' or die "seccomp: $!\\n"; exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\\n";'
+        )
 
     def hint(self, number: int) -> str:
         if number == errno.EACCES:
@@ -201,8 +213,13 @@ class ChangeDirectory(Step, frozen=True):
         return self.path
 
     def shell(self) -> str:
-        path = quote(self.path)
+        path = inside(self.path)
         return f"[ -d {path} ] || mkdir -p {path}\ncd {path}"
+
+    def script(self) -> str:
+        """Only making it: the script's last program goes there."""
+        path = inside(self.path)
+        return f"[ -d {path} ] || mkdir -p {path}"
 
     def hint(self, number: int) -> str:
         return "the working directory leads to a file" if number == errno.ENOTDIR else ""

@@ -149,7 +149,7 @@ class SetHostname(Step, frozen=True):
         return self.name
 
     def shell(self) -> str:
-        return f"hostname {quote(self.name)}"
+        return f"echo {quote(self.name)} > /proc/sys/kernel/hostname"
 
     def hint(self, number: int) -> str:
         return "a host name has at most 64 bytes" if number == errno.EINVAL else ""
@@ -167,7 +167,7 @@ class SetDomainname(Step, frozen=True):
         return self.name
 
     def shell(self) -> str:
-        return f"write /proc/sys/kernel/domainname {quote(self.name)}"
+        return f"echo {quote(self.name)} > /proc/sys/kernel/domainname"
 
     def hint(self, number: int) -> str:
         return "a domain name has at most 64 bytes" if number == errno.EINVAL else ""
@@ -224,7 +224,7 @@ class SetRlimit(Step, frozen=True):
 
     def shell(self) -> str:
         option = self.name.removeprefix("RLIMIT_").lower()
-        return f"prlimit --{option}={_limit(self.soft)}:{_limit(self.hard)}"
+        return f"prlimit --pid $$ --{option}={_limit(self.soft)}:{_limit(self.hard)}"
 
     def hint(self, number: int) -> str:
         return "the soft limit may not exceed the hard one, nor RLIMIT_NOFILE fs.nr_open" if number else ""
