@@ -21,19 +21,25 @@ from cloche.launcher.protocol import (
     RunPlan,
     Unpack,
 )
+from cloche.launcher.rehearsal import rehearse
 from cloche.monitor import packets
 from cloche.monitor.monitor import Monitor
 from cloche.plan import codec
 from cloche.plan.execution import Execution, run_host
 from cloche.plan.step import StepError
 
-_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+
+
+def prepare() -> None:
+    """Before a request is there, whatever it will be."""
+    signal(SIGCHLD, SIG_DFL)
+    rehearse(decoder)
 
 
 def run(message: bytes, descriptors: list[int]) -> None:
     """Do what ``message`` asks for, in a child of the launcher that does nothing else."""
-    signal(SIGCHLD, SIG_DFL)
-    request = _request.decode(message)
+    request = decoder.decode(message)
     if isinstance(request, Launch):
         _set_name(b"cloche-monitor")
         _leave_session()

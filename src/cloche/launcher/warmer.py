@@ -8,9 +8,16 @@ container's stead.
 from __future__ import annotations
 
 import os
+import select
+import time
 from typing import NoReturn
 
 from cloche.kernel import process
+
+_OPEN = 0.1
+"""Seconds for which attaches stay quick after a request."""
+_INTERVAL = 5
+"""Milliseconds between writes: well below a grace period."""
 
 
 class Warmer:
@@ -69,9 +76,15 @@ def own_procs() -> str:
 def _serve(requests: int, procs: str) -> NoReturn:
     process.set_name(b"cloche-warmer")
     os.set_blocking(requests, True)
+    ready = select.poll()
+    ready.register(requests, select.POLLIN)
     try:
+        file = os.open(procs, os.O_WRONLY)
         while os.read(requests, 4096):
-            with open(procs, "wb", buffering=0) as file:
-                file.write(b"0")
+            end = time.monotonic() + _OPEN
+            while time.monotonic() < end:
+                os.write(file, b"0")
+                if ready.poll(_INTERVAL):
+                    break
     finally:
         os._exit(0)
