@@ -30,9 +30,9 @@ def text(path: Path, stream: str = "stdout") -> str:
 
 
 PIECES = st.lists(
-    st.sampled_from(["\n", "\\", "\\n", "n", '"', "a", "é", "€", "😀", "\0", "\x7f", "\t", "\r", "{", "\u2028"]).map(
-        str.encode
-    )
+    st.sampled_from(
+        ["\n", "\\", "\\n", "n", '"', "a", "é", "€", "😀", "\0", "\x7f", "\t", "\r", "{", "\u2028"]
+    ).map(str.encode)
 )
 
 

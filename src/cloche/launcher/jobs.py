@@ -11,7 +11,6 @@ from _signal import SIG_DFL, SIGCHLD, signal  # type: ignore[import-not-found]
 
 import msgspec
 
-from cloche.errors import InvalidArgument
 from cloche.launcher.protocol import (
     JobAnswer,
     JobDone,
@@ -78,10 +77,8 @@ def _answer(request: Request, descriptors: list[int]) -> JobAnswer:
         # Imported here: the codecs of layers are large, and no monitor needs them.
         from cloche.launcher.unpack import unpack
 
-        return unpack(descriptors[0], request.target, request.whiteouts)
+        return unpack(request, descriptors[0])
     except StepError as error:
         return JobFailed(error.failure.render(), error.failure.errno, False)
-    except InvalidArgument as error:
-        return JobFailed(str(error), 0, True)
     except OSError as error:
         return JobFailed(str(error), error.errno or 0, False)
