@@ -133,6 +133,11 @@ def test_v1_cpu_period_goes_before_quota() -> None:
     ]
 
 
+def device_writes(*rules: DeviceRule) -> list[tuple[str, str]]:
+    found = written(v1.place(V1, "/cloche", "id", Resources(devices=rules)))
+    return [(path.removeprefix("/c/devices/cloche/id/devices."), value) for path, value in found]
+
+
 def test_v1_devices() -> None:
     rules = (
         DeviceRule(False),
@@ -140,14 +145,33 @@ def test_v1_devices() -> None:
         DeviceRule(True, "c", 136, None, "rwm"),
         DeviceRule(False, "b", 8, 0, "w"),
     )
-    leaf = "/c/devices/cloche/id"
-    assert written(v1.place(V1, "/cloche", "id", Resources(devices=rules))) == [
-        (f"{leaf}/devices.deny", "a"),
-        (f"{leaf}/devices.allow", "b *:* m"),
-        (f"{leaf}/devices.allow", "c *:* m"),
-        (f"{leaf}/devices.allow", "c 136:* rwm"),
-        (f"{leaf}/devices.deny", "b 8:0 w"),
+    assert device_writes(*rules) == [
+        ("deny", "a"),
+        ("allow", "b *:* m"),
+        ("allow", "c *:* m"),
+        ("allow", "c 136:* rwm"),
     ]
+
+
+def test_v1_devices_are_reduced_to_exceptions_of_one_kind() -> None:
+    wide, narrow = DeviceRule(True, "c", 1, None, "rw"), DeviceRule(True, "c", 1, 3, "r")
+    denied = DeviceRule(False)
+    assert device_writes(denied, narrow, DeviceRule(True, "c", 1, 3, "w")) == [
+        ("deny", "a"),
+        ("allow", "c 1:3 rw"),
+    ]
+    assert device_writes(denied, narrow, DeviceRule(False, "c", 1, None, "rwm")) == [("deny", "a")]
+    assert device_writes(denied, wide, DeviceRule(False, "c", 1, None, "w")) == [
+        ("deny", "a"),
+        ("allow", "c 1:* r"),
+    ]
+    assert device_writes(DeviceRule(True), DeviceRule(False, "b", 8, 0)) == [
+        ("allow", "a"),
+        ("deny", "b 8:0 rwm"),
+    ]
+    assert device_writes(wide, DeviceRule(True)) == []
+    with pytest.raises(InvalidArgument, match="one by one"):
+        device_writes(denied, wide, DeviceRule(False, "c", 1, 3, "w"))
 
 
 def test_everything_allowed_needs_no_devices_controller() -> None:

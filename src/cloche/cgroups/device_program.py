@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 
 from cloche.cgroups.contract import DeviceRule
+from cloche.errors import InvalidArgument
 
 _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
@@ -29,7 +30,7 @@ _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR, _SCRATCH, _RESULT = 1, 2, 3, 4, 5, 1, 
 
 
 def generate(rules: tuple[DeviceRule, ...]) -> bytes:
-    """The program; devices that no rule names are denied. Raises ``ValueError`` for more rules than the
+    """The program; devices that no rule names are denied. Raises ``InvalidArgument`` for more rules than the
     kernel takes."""
     code = [
         _instruction(_LOAD_WORD, _TYPE, source=_CONTEXT, offset=0),
@@ -46,7 +47,7 @@ def generate(rules: tuple[DeviceRule, ...]) -> bytes:
     else:
         code += _return(0)
     if len(code) > 4096:
-        raise ValueError(f"{len(rules)} device rules do not fit into the kernel's 4096 instructions")
+        raise InvalidArgument(f"{len(rules)} device rules do not fit into the kernel's 4096 instructions")
     return b"".join(code)
 
 
