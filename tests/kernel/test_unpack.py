@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from cloche.launcher.protocol import JobAnswer, JobFailed, LayerUnpacked, Unpack
+from cloche.launcher.protocol import JobAnswer, JobFailed, LayerUnpacked
 from cloche.launcher.unpack import unpack
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="unpacking needs root")
@@ -34,7 +34,7 @@ def run(layer: bytes, target: Path, whiteouts: str = "overlay") -> JobAnswer:
     pid = os.fork()
     if pid == 0:
         try:
-            answer = unpack(Unpack(str(target), whiteouts), os.open(archive, os.O_RDONLY))
+            answer = unpack(os.open(archive, os.O_RDONLY), str(target), whiteouts)
             os.write(writer, pickle.dumps(answer))
         finally:
             os._exit(0)

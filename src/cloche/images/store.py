@@ -225,7 +225,7 @@ class ImageStore:
         if delete:
             del self._images[image.id]
             done.append(("Deleted", image.id))
-            done += [("Deleted", chain) for chain in await self._sweep()]
+            done += [("Deleted", chain) for chain in await self.sweep()]
         return done
 
     async def collect(self) -> None:
@@ -235,9 +235,9 @@ class ImageStore:
             unfinished = [key for key in sorted(self.snapshots.keys()) if key.startswith("unpack-")]
             for key in unfinished:
                 self.snapshots.remove(key)
-            await self._sweep()
+            await self.sweep()
 
-    async def _sweep(self) -> list[str]:
+    async def sweep(self) -> list[str]:
         """Delete layers that no image has and no snapshot stands on, top down, then blobs that nothing
         names."""
         rows = {row.chain_id: row for row in self.state.read(lambda q: q.layers())}

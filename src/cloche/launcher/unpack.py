@@ -32,7 +32,7 @@ from cloche.kernel.mounts import (
 from cloche.kernel.namespaces import CLONE_NEWNS, unshare
 from cloche.launcher import tar
 from cloche.launcher.compression import BrokenStream, decompressed
-from cloche.launcher.protocol import JobAnswer, JobFailed, LayerUnpacked, Unpack
+from cloche.launcher.protocol import JobAnswer, JobFailed, LayerUnpacked
 from cloche.launcher.tar import BrokenTar, Entry, Reader
 
 _WHITEOUT = b".wh."
@@ -59,9 +59,9 @@ _FAULTS_OF_THE_ARCHIVE = {
 }
 
 
-def unpack(request: Unpack, stream: int) -> JobAnswer:
-    """Unpack the layer read from ``stream`` into ``request.target``, for ever leaving the host's root. Runs
-    in a process forked for it, with one thread; raises nothing."""
+def unpack(stream: int, target: str, whiteouts: str) -> JobAnswer:
+    """Do what ``cloche.launcher.protocol.Unpack`` asks, leaving the host's root for ever. Runs in a process
+    forked for it, with one thread; raises nothing."""
     name = b""
     try:
         hasher = hashlib.sha256()
@@ -73,8 +73,8 @@ def unpack(request: Unpack, stream: int) -> JobAnswer:
             return chunk
 
         reader = Reader(hashed)
-        enter(request.target)
-        layer = Layer(request.whiteouts == "overlay")
+        enter(target)
+        layer = Layer(whiteouts == "overlay")
         for entry in reader:
             name = entry.name
             layer.add(entry, reader)
