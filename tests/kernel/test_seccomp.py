@@ -131,8 +131,14 @@ def test_custom_profile() -> None:
     assert resolved.architectures == ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86")
 
     def calls() -> dict[str, int]:
-        return {"mkdir": call(83, 0, 0), "chmod": call(90, 0, 0), "rmdir": call(84, 0), "chown": call(92, 0, 0, 0),
-                "mseal": call(MSEAL, 0, 0, 0), "later": call(NOT_YET)}  # fmt: skip
+        return {
+            "mkdir": call(83, 0, 0),
+            "chmod": call(90, 0, 0),
+            "rmdir": call(84, 0),
+            "chown": call(92, 0, 0, 0),
+            "mseal": call(MSEAL, 0, 0, 0),
+            "later": call(NOT_YET),
+        }
 
     assert under(resolved, calls) == {
         "mkdir": 99,
