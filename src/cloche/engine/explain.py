@@ -10,7 +10,7 @@ from cloche.engine.context import Context
 from cloche.engine.create import describe
 from cloche.engine.networking import on_bridge
 from cloche.engine.records import Container, ContainerConfig, Explanation
-from cloche.plan import codec
+from cloche.plan import codec, document, shell, text
 from cloche.plan.plan import Plan
 from cloche.plan.step import Step, Trace
 
@@ -65,4 +65,10 @@ async def explain_config(context: Context, config: ContainerConfig) -> Explanati
 
 
 def _render(container: Container | None, plan: Plan, trace: Trace | None) -> Explanation:
-    raise NotImplementedError
+    return Explanation(
+        container=container,
+        text=text.render(plan, trace),
+        shell=shell.render(plan),
+        data=msgspec.Raw(document.render(plan, trace).encode()),
+        trace=trace,
+    )
