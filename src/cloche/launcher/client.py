@@ -287,7 +287,9 @@ class Launcher:
                 ) from error
 
     def _live_channel(self, renew: bool = False) -> Channel:
-        if self._channel and not self._channel.closed and not renew:
+        # Its spare may outlive it, hold the socket open and take one last request: ask for the process too.
+        alive = self._process is not None and self._process.poll() is None
+        if alive and self._channel and not self._channel.closed and not renew:
             return self._channel
         if self._channel:
             self._channel.close()

@@ -88,6 +88,7 @@ def _fork_spare(socket: _socket.socket, warmer: Warmer) -> int:
 def _spare(socket: _socket.socket, mine: int, warmer: Warmer) -> NoReturn:
     code = 1
     try:
+        process.set_name(b"cloche-spare")
         jobs.prepare()
         message, descriptors = _await_request(socket, warmer)
         os.close(mine)
