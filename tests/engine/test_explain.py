@@ -13,7 +13,7 @@ async def test_a_plan_is_explained_without_making_anything(rig: Rig) -> None:
     explanation = await rig.engine.containers.explain_config(config)
     assert explanation.trace is None
     steps = msgspec.json.decode(explanation.data)
-    assert steps["container"][-1]["argv"] == ["true"]
+    assert steps["container"][-1]["arguments"]["argv"] == ["true"]
     assert any(step["step"] == "CreateVeth" for step in steps["host"])
     assert str(64 << 20) in explanation.text
     assert explanation.shell.startswith("#!")
