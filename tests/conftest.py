@@ -153,7 +153,7 @@ class Daemon:
         left = [f"process {pid}: {command[:100]}" for pid, command in self.processes().items()]
         with open("/proc/self/mounts") as table:
             left += [f"mount {line.split()[1]}" for line in table if str(self.directory) in line]
-        left += [f"cgroup {d}" for d, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(d) == self.name]
+        left += [f"cgroup {d}" for d, _, _ in os.walk("/sys/fs/cgroup") if f"/{self.name}/" in f"{d}/"]
         left += [f"link {link}" for link in os.listdir("/sys/class/net") if link.startswith(self.name)]
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
         left += [line for line in tables.splitlines() if line.endswith(f" {self.name}")]
@@ -167,12 +167,18 @@ class Daemon:
         if self.process is not None:
             self.stop()
         deadline = time.monotonic() + PATIENCE
-        while (left := self.leftovers()) and time.monotonic() < deadline:
+        while (left := self._unexpected()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if left:
-            self._take_away()
+        self._take_away()
         shutil.rmtree(self.directory, ignore_errors=True)
-        return left
+        return left or self.leftovers()
+
+    def _unexpected(self) -> list[str]:
+        """Leftovers but for the bridge, its table and the empty parent cgroups: like Docker's, they stay for the next
+        daemon, since containers may be running on them."""
+        kept = {f"link {self.name}0", f"table ip {self.name}"}
+        kept |= {item for item in self.leftovers() if item.startswith("cgroup ") and item.endswith(f"/{self.name}")}
+        return [item for item in self.leftovers() if item not in kept]
 
     def _take_away(self) -> None:
         for pid in self.processes():
@@ -180,9 +186,8 @@ class Daemon:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        time.sleep(0.2)
         for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
-            if f"/{self.name}/" in directory + "/":
+            if f"/{self.name}/" in f"{directory}/":
                 try:
                     os.rmdir(directory)
                 except OSError:

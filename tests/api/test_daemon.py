@@ -163,7 +163,7 @@ def test_containers_live_on_when_it_stops(own_daemon: Daemon) -> None:
 
 def test_attached_client_outlives_the_daemon(own_daemon: Daemon) -> None:
     with subprocess.Popen(
-        ["docker", "run", "-i", "--name", "a", "busybox", "cat"],
+        ["docker", "run", "-i", "--name", "aa", "busybox", "cat"],
         env=own_daemon.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -180,7 +180,7 @@ def test_attached_client_outlives_the_daemon(own_daemon: Daemon) -> None:
         run.stdin.close()
         assert run.stdout.read() == b""
     own_daemon.start()
-    assert own_daemon.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "a") == "exited 0"
+    assert own_daemon.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "aa") == "exited 0"
 
 
 def test_killed_daemon_loses_nothing(own_daemon: Daemon) -> None:

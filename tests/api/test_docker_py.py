@@ -71,7 +71,7 @@ def test_errors(client: Any) -> None:
 
 
 def test_logs(client: Any) -> None:
-    container = client.containers.run("busybox", ["sh", "-c", "seq 1 5; echo e >&2"], detach=True)
+    container = client.containers.run("busybox", ["sh", "-c", "echo e >&2; sleep 0.1; seq 1 5"], detach=True)
     container.wait()
     assert container.logs(stderr=False) == b"1\n2\n3\n4\n5\n"
     assert container.logs(stdout=False) == b"e\n"

@@ -12,13 +12,13 @@ from tests.conftest import Daemon
 
 
 def test_detached(daemon: Daemon) -> None:
-    name = daemon.ok("run", "-d", "--name", "d", "busybox", "sleep", "60")
+    name = daemon.ok("run", "-d", "--name", "dd", "busybox", "sleep", "60")
     assert len(name) == 64
     row = json.loads(daemon.ok("ps", "--no-trunc", "--format", "json"))
-    assert (row["ID"], row["Names"], row["Image"], row["State"]) == (name, "d", "busybox", "running")
+    assert (row["ID"], row["Names"], row["Image"], row["State"]) == (name, "dd", "busybox", "running")
     assert row["Status"].startswith("Up ")
     assert row["Command"] == '"sleep 60"'
-    assert daemon.ok("inspect", "-f", "{{.State.Running}} {{.Path}} {{.Args}}", "d") == "true sleep [60]"
+    assert daemon.ok("inspect", "-f", "{{.State.Running}} {{.Path}} {{.Args}}", "dd") == "true sleep [60]"
 
 
 def test_stop_asks_first(daemon: Daemon) -> None:
@@ -199,10 +199,10 @@ def test_live_events(daemon: Daemon) -> None:
 
 
 def test_inspect_has_what_clients_read(daemon: Daemon) -> None:
-    name = daemon.ok("run", "-d", "--name", "i", "-v", "/etc/os-release:/o:ro", "busybox", "sleep", "60")
-    shown = json.loads(daemon.ok("inspect", "i"))[0]
+    name = daemon.ok("run", "-d", "--name", "ii", "-v", "/etc/os-release:/o:ro", "busybox", "sleep", "60")
+    shown = json.loads(daemon.ok("inspect", "ii"))[0]
     assert shown["Id"] == name
-    assert shown["Name"] == "/i"
+    assert shown["Name"] == "/ii"
     assert shown["State"]["StartedAt"].endswith("Z")
     assert shown["State"]["FinishedAt"] == "0001-01-01T00:00:00Z"
     assert shown["LogPath"].endswith(f"{name}-json.log")

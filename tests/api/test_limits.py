@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 
 from tests.conftest import Daemon
 
 
 def test_out_of_memory(daemon: Daemon) -> None:
-    script = "tail /dev/zero"
+    began = time.time()
     done = daemon.docker(
-        "run", "--name", "hungry", "--memory", "32m", "busybox", "sh", "-c", f"exec {script}"
+        "run", "--name", "hungry", "--memory", "32m", "busybox", "sh", "-c", "exec tail /dev/zero"
     )
     assert done.returncode == 137
     state = json.loads(daemon.ok("inspect", "-f", "{{json .State}}", "hungry"))
     assert (state["OOMKilled"], state["ExitCode"], state["Status"]) == (True, 137, "exited")
-    events = daemon.ok("events", "--since", "60s", "--until", "0s", "--filter", "container=hungry")
+    span = ("--since", f"{began:.9f}", "--until", f"{time.time():.9f}")
+    events = daemon.ok("events", *span, "--filter", "container=hungry")
     assert " container oom " in events
 
 
@@ -25,8 +27,8 @@ def test_not_out_of_memory(daemon: Daemon) -> None:
 
 
 def test_limits_are_shown_as_asked(daemon: Daemon) -> None:
-    daemon.ok("create", "--name", "l", "--memory", "64m", "--cpus", "1.5", "--pids-limit", "7", "busybox")
-    host = json.loads(daemon.ok("inspect", "-f", "{{json .HostConfig}}", "l"))
+    daemon.ok("create", "--name", "ll", "--memory", "64m", "--cpus", "1.5", "--pids-limit", "7", "busybox")
+    host = json.loads(daemon.ok("inspect", "-f", "{{json .HostConfig}}", "ll"))
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 1_500_000_000, 7)
 
 

@@ -79,10 +79,10 @@ def test_none_driver(daemon: Daemon) -> None:
 
 def test_rotation_keeps_the_newest(daemon: Daemon) -> None:
     options = ("--log-opt", "max-size=64k", "--log-opt", "max-file=3")
-    lines = daemon.ok("logs", _ran(daemon, "seq 1 20000", *options)).split()
-    assert lines[-1] == "20000"
-    assert 0 < len(lines) < 20000
-    assert lines == [str(n) for n in range(20001 - len(lines), 20001)]
+    lines = daemon.ok("logs", _ran(daemon, "seq 1 100000", *options)).split()
+    assert lines[-1] == "100000"
+    assert 0 < len(lines) < 100000
+    assert lines == [str(n) for n in range(100_001 - len(lines), 100_001)]
 
 
 def test_a_million_lines(daemon: Daemon) -> None:

@@ -75,6 +75,8 @@ def test_detach_and_attach_again(daemon: Daemon) -> None:
         assert terminal.end() == 0
     assert daemon.ok("inspect", "-f", "{{.State.Running}}", "shell") == "true"
     with run(daemon, "attach", "shell") as terminal:
+        # The docker command changes the size to make the program draw its prompt again.
+        terminal.expect(b"/ # ")
         terminal.type(b"echo $X$X\n")
         terminal.expect(b"keptkept\r\n")
         terminal.type(b"exit 4\n")

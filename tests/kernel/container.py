@@ -47,12 +47,28 @@ class Box:
         busybox = shutil.which("busybox")
         assert busybox, "install busybox-static"
         shutil.copy(busybox, binaries / "busybox")
-        for name in ("sh", "cat", "echo", "sleep", "yes", "head", "true", "stty", "kill", "ls", "seq", "dd", "tail"):
+        for name in (
+            "sh",
+            "cat",
+            "echo",
+            "sleep",
+            "yes",
+            "head",
+            "true",
+            "stty",
+            "kill",
+            "ls",
+            "seq",
+            "dd",
+            "tail",
+        ):
             (binaries / name).symlink_to("busybox")
         for name in ("proc", "sys", "dev", "etc", "tmp"):
             (directory / "lower" / name).mkdir()
 
-    def plan(self, *args: str, terminal: bool = False, resources: Resources = Resources()) -> tuple[Plan, str]:
+    def plan(
+        self, *args: str, terminal: bool = False, resources: Resources = Resources()
+    ) -> tuple[Plan, str]:
         """A plan with Docker's defaults (no seccomp) for ``args``, and the container's id."""
         self._count += 1
         name = f"c{self._count}-{os.getpid()}"
@@ -75,8 +91,12 @@ class Box:
             ),
         )
         target = str(base / "rootfs")
-        overlay = MountOverlay((str(self.directory / "lower"),), str(base / "upper"), str(base / "work"), target)
-        inputs = planner.Inputs(id=name, rootfs=(overlay,), rootfs_target=target, placement=placement, user="0")
+        overlay = MountOverlay(
+            (str(self.directory / "lower"),), str(base / "upper"), str(base / "work"), target
+        )
+        inputs = planner.Inputs(
+            id=name, rootfs=(overlay,), rootfs_target=target, placement=placement, user="0"
+        )
         return planner.plan(spec, inputs), name
 
     def config(self, name: str, *attach: Attachment, **changes: object) -> MonitorConfig:
@@ -102,7 +122,9 @@ class Box:
         if self.layout.version == 2:
             return f"{leaves[0]}/memory.events"
         memory = self.layout.mounts.get("memory", "")
-        return next((f"{leaf}/memory.oom_control" for leaf in leaves if memory and leaf.startswith(memory)), "")
+        return next(
+            (f"{leaf}/memory.oom_control" for leaf in leaves if memory and leaf.startswith(memory)), ""
+        )
 
     async def launch(
         self,

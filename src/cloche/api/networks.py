@@ -1,4 +1,6 @@
-"""``/networks`` and ``/volumes`` as far as they go: what there is can be looked at."""
+"""``/networks``, ``/volumes`` and ``/plugins`` as far as they go: what there is can be looked at.
+
+``docker inspect NAME`` asks each in turn whether it knows the name, so each has to say a plain no."""
 
 from __future__ import annotations
 
@@ -56,3 +58,15 @@ async def inspect(call: Call, ref: str) -> web.StreamResponse:
 
 async def volumes(call: Call) -> web.StreamResponse:
     return json({"Volumes": [], "Warnings": None})
+
+
+async def volume(call: Call, name: str) -> web.StreamResponse:
+    raise NotFound(f"get {name}: no such volume")
+
+
+async def plugins(call: Call) -> web.StreamResponse:
+    return json([])
+
+
+async def plugin(call: Call, name: str) -> web.StreamResponse:
+    raise NotFound(f'plugin "{name}" not found')

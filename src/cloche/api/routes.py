@@ -53,6 +53,9 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/networks"): networks.list_,
     ("GET", "/networks/*"): networks.inspect,
     ("GET", "/volumes"): networks.volumes,
+    ("GET", "/volumes/*"): networks.volume,
+    ("GET", "/plugins"): networks.plugins,
+    ("GET", "/plugins/*/json"): networks.plugin,
 }
 
 NOT_YET = {
