@@ -3,6 +3,7 @@ monitor."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -11,12 +12,12 @@ from types import FrameType
 
 from cloche.cgroups import layout as layouts
 from cloche.cgroups.contract import Layout, Placement
-from cloche.errors import InvalidArgument
+from cloche.errors import Conflict, InvalidArgument
 from cloche.oci import bundle as bundles
 from cloche.oci.terminal import Terminal
 from cloche.plan import codec
 from cloche.plan.execution import Execution, run_host
-from cloche.plan.step import StepError
+from cloche.plan.step import StepError, StepFailure
 from cloche.plan.steps.mount import BindRoot
 from cloche.runtime import resources, seccomp
 from cloche.runtime.planner import Inputs, plan
@@ -49,20 +50,30 @@ def run(bundle: str, identifier: str, cgroup_parent: str) -> int:
             seccomp=filter,
         ),
     )
+    if any(os.path.exists(leaf) for leaf in placement.leaves):
+        raise Conflict(
+            f"container {identifier!r} runs already, or left its cgroup {placement.leaves[0]} behind"
+        )
     standard = {name: os.dup(number) for number, name in enumerate(("stdin", "stdout", "stderr"))}
     execution = Execution(standard, codec.encode(made.container))
     try:
         run_host(made.host, execution)
+        return _wait(execution)
     except StepError as error:
         print(f"cloche-runtime: {error}", file=sys.stderr)
-        return {"Exec": 126}.get(error.failure.step, 1) + (error.failure.errno == 2)
-    try:
-        return _wait(execution)
+        return _exit_code(error.failure)
     finally:
         planner = layouts.planner(layout)
         planner.kill(placement.leaves)
         planner.remove(placement.leaves)
         _remove_empty_parents(placement)
+
+
+def _exit_code(failure: StepFailure) -> int:
+    """The shell's: 127 for a program that is not there, 126 for one that cannot be executed."""
+    if failure.step != "Exec":
+        return 1
+    return 127 if failure.errno == errno.ENOENT else 126
 
 
 def _place(layout: Layout, spec: Spec, parent: str, identifier: str) -> Placement:

@@ -50,6 +50,9 @@ class Clone(Step, frozen=True):
         finally:
             if directory >= 0:
                 os.close(directory)
+        if "pid" not in self.namespaces:
+            # Init was born in the pid namespace that this side has joined; its later children are not.
+            _join("/proc/self/ns/pid", namespaces.CLONE_NEWPID)
 
     def describe(self) -> str:
         return " ".join(self.namespaces) + (f" in {self.cgroup}" if self.cgroup else "")
@@ -96,19 +99,16 @@ class Await(Step, frozen=True):
 
 
 class JoinNamespace(Step, frozen=True):
-    """Container side, before ``PivotRoot``: enter an existing namespace instead of a new one."""
+    """Container side, before ``PivotRoot``: enter an existing namespace instead of a new one. A pid one
+    takes in the children of who joins it: host side, before ``Clone``."""
 
     kind: str
-    """OCI's name: ``network mount ipc uts cgroup user time``."""
+    """OCI's name: ``pid network mount ipc uts cgroup user time``."""
     path: str
     """On the host, e.g. ``/proc/123/ns/net``."""
 
     def execute(self, run: Execution) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            namespaces.setns(descriptor, namespaces.FLAGS[self.kind])
-        finally:
-            os.close(descriptor)
+        _join(self.path, namespaces.FLAGS[self.kind])
 
     def describe(self) -> str:
         return f"{self.kind} of {self.path}"
@@ -295,3 +295,11 @@ class OpenTerminal(Step, frozen=True):
 
 def _limit(value: int) -> str:
     return "unlimited" if value < 0 else str(value)
+
+
+def _join(path: str, flag: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.setns(descriptor, flag)
+    finally:
+        os.close(descriptor)
