@@ -45,6 +45,14 @@ async def test_ends_meanwhile_are_reported_with_their_codes(rig: Rig) -> None:
     await rig.clean()
 
 
+def _dead(pid: int) -> bool:
+    """Gone, or a zombie of which whoever inherits orphans here takes no notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 async def test_a_container_whose_monitor_was_killed_is_killed_and_told(rig: Rig) -> None:
     id = await rig.start("sleep", "60")
     pid = rig.engine.containers.get(id).state.pid
@@ -53,7 +61,7 @@ async def test_a_container_whose_monitor_was_killed_is_killed_and_told(rig: Rig)
     assert await rig.ended(id) == 137
     state = rig.engine.containers.get(id).state
     assert "monitor died" in state.error
-    assert not Path(f"/proc/{pid}").exists()
+    assert _dead(pid)
     await rig.engine.containers.start(id)
     await rig.remove(id)
     await rig.clean()
@@ -102,7 +110,8 @@ async def main():
     root, run, name = sys.argv[1:]
     engine = Engine(Settings(root=root, run_dir=run, name=name))
     await engine.start()
-    command = ("sh", "-c", "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 3")
+    script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 3"
+    command = ("sh", "-c", script)
     config = ContainerConfig(image="busybox", command=command, network_mode="none")
     for number in range(5):
         container, _ = await engine.containers.create(config, f"live{number}")
@@ -118,7 +127,13 @@ async def test_kill_9_of_the_daemon_loses_no_container_no_line_and_no_code(rig: 
     settings = rig.settings
     await rig.engine.close()
     daemon = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", DAEMON, settings.root, settings.run_dir, settings.name, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        DAEMON,
+        settings.root,
+        settings.run_dir,
+        settings.name,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert daemon.stdout
     assert await daemon.stdout.readline() == b"ready\n"

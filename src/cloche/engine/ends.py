@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -132,7 +133,7 @@ async def lost(context: Context, id: str) -> None:
         await settle(context, id, record)
         return
     _kill_init(container.state)
-    clear_cgroups(context, container)
+    await asyncio.to_thread(clear_cgroups, context, container)
 
     record = ExitRecord(KILLED, container.state.oom_killed, container.state.started_at, time.time_ns())
     await settle(context, id, record, "the container's monitor died; the container was killed")
@@ -156,7 +157,7 @@ def _kill_init(state: ContainerState) -> None:
 
 
 def clear_cgroups(context: Context, container: Container) -> None:
-    """Kill what is left in the container's cgroups and remove them."""
+    """Kill what is left in the container's cgroups and remove them. Waits for the kernel: in a thread."""
     leaves = leaves_of(context, container)
     try:
         context.cgroups.kill(leaves)

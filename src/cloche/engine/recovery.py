@@ -123,7 +123,7 @@ async def _at_rest(context: Context, container: Container) -> None:
         await remove.take_away(context, container)
     elif container.endpoint:
         # The last daemon died while it started this one.
-        ends.clear_cgroups(context, container)
+        await asyncio.to_thread(ends.clear_cgroups, context, container)
         context.networking.release(container)
         await context.registry.put(replace(container, endpoint=None), durable=False)
 

@@ -1,0 +1,73 @@
+"""Reading logs: from the end, in time, live, and over rotations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rig import Rig
+
+from cloche.engine.records import LogSettings
+
+LINES = "i=0; while [ $i -lt 50 ]; do echo $i; i=$((i+1)); done"
+
+
+def lines(numbers: range) -> str:
+    return "".join(f"{number}\n" for number in numbers)
+
+
+async def test_tail_and_streams(rig: Rig) -> None:
+    id = await rig.start("sh", "-c", f"{LINES}; echo wrong >&2")
+    await rig.ended(id)
+    assert await rig.output(id, tail=4) == lines(range(47, 50)) + "wrong\n"
+    assert await rig.output(id, tail=0) == ""
+    assert await rig.output(id, tail=1000) == lines(range(50)) + "wrong\n"
+    assert await rig.output(id, stdout=False) == "wrong\n"
+    assert await rig.output(id, stderr=False) == lines(range(50))
+    await rig.remove(id)
+
+
+async def test_since_and_until(rig: Rig) -> None:
+    id = await rig.start("sh", "-c", "echo early; sleep 0.4; echo late")
+    await asyncio.sleep(0.2)
+    between = time.time_ns()
+    await rig.ended(id)
+    assert await rig.output(id, since=between) == "late\n"
+    assert await rig.output(id, until=between) == "early\n"
+    assert await rig.output(id, follow=True, until=between) == "early\n"
+    await rig.remove(id)
+
+
+async def test_follow_ends_with_the_container_and_has_every_line(rig: Rig) -> None:
+    id = await rig.start("sh", "-c", f"echo begin; sleep 0.3; {LINES}")
+    following = asyncio.create_task(rig.output(id, follow=True))
+    last = asyncio.create_task(rig.output(id, follow=True, tail=0, since=1))
+    async with asyncio.timeout(10):
+        assert await following == "begin\n" + lines(range(50))
+        assert (await last).endswith(lines(range(40, 50)))
+        assert await rig.output(id, follow=True) == "begin\n" + lines(range(50))
+    await rig.remove(id)
+
+
+async def test_rotated_files_are_one_log(rig: Rig) -> None:
+    """Small files, many rotations, one follower behind them all."""
+    log = LogSettings(options={"max-size": "20k", "max-file": "50"})
+    script = "sleep 0.2; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done"
+    id = await rig.start("sh", "-c", script, log=log)
+    following = asyncio.create_task(rig.output(id, follow=True))
+    await rig.ended(id)
+    async with asyncio.timeout(20):
+        assert await following == lines(range(3000))
+    assert await rig.output(id) == lines(range(3000))
+    assert await rig.output(id, tail=1500) == lines(range(1500, 3000))
+    await rig.remove(id)
+
+
+async def test_the_log_is_bounded(rig: Rig) -> None:
+    log = LogSettings(options={"max-size": "10k", "max-file": "2", "compress": "false"})
+    id = await rig.start("sh", "-c", "i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); done", log=log)
+    await rig.ended(id)
+    output = await rig.output(id)
+    assert output.endswith("999\n")
+    assert 50 < output.count("\n") < 1000
+    await rig.remove(id)
