@@ -174,11 +174,10 @@ class Daemon:
         return left or self.leftovers()
 
     def _unexpected(self) -> list[str]:
-        """Leftovers but for the bridge, its table and the empty parent cgroups: like Docker's, they stay for the next
-        daemon, since containers may be running on them."""
-        kept = {f"link {self.name}0", f"table ip {self.name}"}
-        kept |= {item for item in self.leftovers() if item.startswith("cgroup ") and item.endswith(f"/{self.name}")}
-        return [item for item in self.leftovers() if item not in kept]
+        """Leftovers but for the bridge, its table and the empty parent cgroups: like Docker's, they stay
+        for the next daemon, since containers may be running on them."""
+        kept = (f"link {self.name}0", f"table ip {self.name}", f"/{self.name}")
+        return [item for item in self.leftovers() if not item.endswith(kept)]
 
     def _take_away(self) -> None:
         for pid in self.processes():
