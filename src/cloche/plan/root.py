@@ -10,6 +10,8 @@ import stat
 from cloche.kernel.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+_LINKS = 40
+"""As many as the kernel follows."""
 
 
 def open_path(root: int, path: str, resolve: int = 0) -> int:
@@ -28,24 +30,27 @@ def open_parent(root: int, path: str) -> tuple[int, str]:
     return make_directory(root, directory), name
 
 
-def make_directory(root: int, path: str, mode: int = 0o755, resolve: int = 0) -> int:
-    """A descriptor of the directory ``path``, made with its parents where missing."""
+def make_directory(root: int, path: str, mode: int = 0o755, resolve: int = 0, links: int = 0) -> int:
+    """A descriptor of the directory ``path``, made with its parents where missing, also at the end of a link
+    that leads to nothing yet."""
     try:
         return open_path(root, path or "/", resolve)
     except FileNotFoundError:
         parent, name = open_parent(root, path)
     try:
-        try:
-            os.mkdir(name, mode, dir_fd=parent)
-        except FileExistsError:
-            pass  # a link to nowhere: the next line refuses it; or another process was quicker
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        target = _link_target(parent, name, path, links)
+        if target and not resolve:
+            return make_directory(root, target, mode, resolve, links + 1)
     finally:
         os.close(parent)
     return open_path(root, path, resolve)
 
 
-def make_file(root: int, path: str) -> int:
-    """A descriptor of the file ``path``, made empty where missing."""
+def make_file(root: int, path: str, links: int = 0) -> int:
+    """A descriptor of the file ``path``, made empty where missing, also at the end of a link that leads to
+    nothing yet (images have such an /etc/resolv.conf)."""
     try:
         return open_path(root, path)
     except FileNotFoundError:
@@ -53,10 +58,24 @@ def make_file(root: int, path: str) -> int:
     try:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
     except FileExistsError:
-        pass
+        target = _link_target(parent, name, path, links)
+        if target:
+            return make_file(root, target, links + 1)
     finally:
         os.close(parent)
     return open_path(root, path)
+
+
+def _link_target(parent: int, name: str, path: str, links: int) -> str:
+    """Where the link at ``path`` leads, as a path of the root; ``""`` where it is none. The kernel resolves
+    what comes out, inside the root, so it need not be tidy."""
+    if links == _LINKS:
+        raise OSError(errno.ELOOP, f"open({path!r}): {os.strerror(errno.ELOOP)}")
+    try:
+        target = os.readlink(name, dir_fd=parent)
+    except OSError:  # made by another process in this moment
+        return ""
+    return target if target.startswith("/") else f"{os.path.dirname(path)}/{target}"
 
 
 def make_target(root: int, path: str, directory: bool) -> int:

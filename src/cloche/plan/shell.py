@@ -20,6 +20,7 @@ from cloche.plan.plan import Plan
 from cloche.plan.step import Step, quote
 from cloche.plan.steps import (
     AttachCgroups,
+    AttachDeviceProgram,
     Await,
     ChangeDirectory,
     Clone,
@@ -35,6 +36,7 @@ from cloche.plan.steps import (
     SetOomScore,
     Signal,
     UnshareCgroup,
+    WriteCgroup,
 )
 
 _HEAD = """\
@@ -154,6 +156,7 @@ find_group() {
 """
 
 _HOST_PROGRAM = '"$loader" --library-path "$libraries" "$path_{}"'
+_CGROUPS = (MakeCgroups, WriteCgroup, AttachDeviceProgram)
 _HOISTED = (SetHostname, SetDomainname)
 """Done first: they write to /proc/sys, which the plan may have made read-only by then."""
 _CHAINED = (SetIds, SetCapabilities, NoNewPrivileges, LoadSeccomp, Exec)
@@ -164,13 +167,13 @@ def render(plan: Plan) -> str:
     """The whole script. It prints nothing itself, runs the program in the foreground with its exit code, and
     removes what it made."""
     before, clone, after = _split(plan.host)
-    parts = [_HEAD, _commands(before)]
+    parts = [_HEAD, _commands(tuple(step for step in before if not isinstance(step, JoinNamespace)))]
     if clone is not None:
         events = [
             step.event for step in plan.container if isinstance(step, Await) and step.event != "attached"
         ]
         parts.append("".join(f'mkfifo "$scratch/{event}"\n' for event in ("ready", *events)))
-        parts += [_file("supervisor", _supervisor(clone, after, plan.container))]
+        parts += [_file("supervisor", _supervisor(before, clone, after, plan.container))]
         parts += [_file("init", _init(plan.container, events))]
         parts.append(_helper(after) + 'status=0\nsh "$scratch/supervisor" || status=$?\nexit "$status"\n')
     text = "\n".join(part for part in parts if part)
@@ -180,10 +183,13 @@ def render(plan: Plan) -> str:
 
 
 def _split(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Clone | None, tuple[Step, ...]]:
-    for index, step in enumerate(steps):
-        if isinstance(step, Clone):
-            return steps[:index], step, steps[index + 1 :]
-    return steps, None, ()
+    """What comes before init, its making, and what is done to it or beside it. Cgroups are made first,
+    wherever the plan has them, as init is attached before it runs."""
+    clone = next((index for index, step in enumerate(steps) if isinstance(step, Clone)), len(steps))
+    before = tuple(s for index, s in enumerate(steps) if index < clone or isinstance(s, _CGROUPS))
+    after = tuple(s for s in steps[clone + 1 :] if not isinstance(s, _CGROUPS))
+    fork = steps[clone] if clone < len(steps) else None
+    return before, fork if isinstance(fork, Clone) else None, after
 
 
 def _leaves(steps: tuple[Step, ...]) -> set[str]:
@@ -209,12 +215,14 @@ def _file(name: str, text: str) -> str:
     return f"cat > \"$scratch/{name}\" <<'END-OF-{name.upper()}'\n{text}END-OF-{name.upper()}\n"
 
 
-def _supervisor(clone: Clone, after: tuple[Step, ...], container: tuple[Step, ...]) -> str:
+def _supervisor(
+    before: tuple[Step, ...], clone: Clone, after: tuple[Step, ...], container: tuple[Step, ...]
+) -> str:
     """The shell that is attached, enters what exists, and becomes unshare, init's parent."""
     attach = tuple(step for step in after if isinstance(step, AttachCgroups | SetOomScore))
     if clone.cgroup:
         attach = (AttachCgroups((clone.cgroup,)), *attach)
-    joins = [step.script() + " " for step in container if isinstance(step, JoinNamespace)]
+    joins = [step.script() + " " for step in (*before, *container) if isinstance(step, JoinNamespace)]
     kept = " --propagation unchanged" if "mount" in clone.namespaces else ""
     cgroup = " --cgroup" if any(isinstance(step, UnshareCgroup) for step in container) else ""
     return (

@@ -345,7 +345,9 @@ class PivotRoot(Step, frozen=True):
         return "enter_root"
 
     def hint(self, number: int) -> str:
-        return "the new root must be a mount, and its parent mount private" if number == errno.EINVAL else ""
+        if number in (errno.EINVAL, errno.EBUSY):
+            return "the new root must be a mount of its own, and its parent mount private"
+        return ""
 
 
 def new_mount(fstype: str, source: str, attributes: int, data: tuple[str, ...]) -> int:

@@ -1,0 +1,109 @@
+"""Namespaces, names, limits, kernel settings and the terminal of a container's first process."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+import pytest
+from box import BUSYBOX, DEV, DEVPTS, NULL, PROC, Box
+
+from cloche.kernel import tty
+from cloche.plan.step import StepError
+from cloche.plan.steps import (
+    Clone,
+    JoinNamespace,
+    JoinSessionKeyring,
+    MakeDevice,
+    OpenTerminal,
+    SetDomainname,
+    SetHostname,
+    SetRlimit,
+    UnshareCgroup,
+    WriteSysctl,
+)
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0 or not BUSYBOX.exists(), reason="needs root and busybox")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def test_every_namespace_is_new(box: Box) -> None:
+    kinds = ("pid", "mnt", "uts", "ipc", "net", "cgroup")
+    script = "for kind in " + " ".join(kinds) + "; do readlink /proc/self/ns/$kind; done; echo $$"
+    output = box.run(PROC, UnshareCgroup(), script=script).output.split()
+    assert output[-1] == "1"
+    assert len(output) == len(kinds) + 1
+    for kind, seen in zip(kinds, output, strict=False):
+        assert seen != os.readlink(f"/proc/self/ns/{kind}"), kind
+
+
+def test_joining_a_namespace(box: Box) -> None:
+    own = os.readlink("/proc/self/ns/net")
+    host = (Clone(("pid", "mount")),)
+    step = JoinNamespace("network", f"/proc/{os.getpid()}/ns/net")
+    assert box.run(PROC, step, script="readlink /proc/self/ns/net", host=host).output.strip() == own
+    with pytest.raises(StepError, match="is not a ipc namespace"):
+        box.run(JoinNamespace("ipc", f"/proc/{os.getpid()}/ns/net"), host=host)
+
+
+def test_names_are_the_containers_own(box: Box) -> None:
+    before = os.uname()
+    script = "hostname; cat /proc/sys/kernel/domainname"
+    result = box.run(PROC, SetHostname("box"), SetDomainname("example"), script=script)
+    assert result.output == "box\nexample\n"
+    assert os.uname() == before
+    with pytest.raises(StepError, match="a host name has at most 64 bytes"):
+        box.run(SetHostname("x" * 65))
+
+
+def test_limits(box: Box) -> None:
+    script = "ulimit -S -n; ulimit -H -n; ulimit -c"
+    steps = (SetRlimit("RLIMIT_NOFILE", 100, 200), SetRlimit("RLIMIT_CORE", 0, -1))
+    assert box.run(*steps, script=script).output == "100\n200\n0\n"
+    with pytest.raises(StepError, match="the soft limit may not exceed the hard one"):
+        box.run(SetRlimit("RLIMIT_NOFILE", 200, 100))
+
+
+def test_kernel_settings_are_those_of_the_container(box: Box) -> None:
+    before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    value = "0" if before.strip() == "1" else "1"
+    step = WriteSysctl("net/ipv4/ip_forward", value)
+    assert box.run(PROC, step, script="cat /proc/sys/net/ipv4/ip_forward").output.strip() == value
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
+    with pytest.raises(StepError, match="this kernel has no such setting"):
+        box.run(PROC, WriteSysctl("net/no/such", "1"))
+
+
+def test_a_session_keyring_of_its_own(box: Box) -> None:
+    assert box.run(JoinSessionKeyring("box"), script="true").code == 0
+
+
+def test_the_terminal_controls_the_program(box: Box) -> None:
+    script = "test -t 0 && test -t 2 && test -c /dev/console && stty size && readlink /proc/self/fd/1"
+    script += "; echo ok > /dev/tty"
+    devices = (NULL, MakeDevice("/dev/tty", "c", 5, 0))
+    result = box.run(PROC, DEV, DEVPTS, *devices, OpenTerminal(33, 77), script=script)
+    assert result.code == 0
+    assert tty.size(result.console) == (33, 77)
+    assert read_terminal(result.console) == "33 77\r\n/dev/pts/0\r\nok\r\n"
+
+
+def test_a_terminal_needs_devpts(box: Box) -> None:
+    with pytest.raises(StepError, match="no devpts"):
+        box.run(DEV, OpenTerminal())
+
+
+def read_terminal(master: int) -> str:
+    data = b""
+    while select.select([master], [], [], 5)[0]:
+        try:
+            data += os.read(master, 4096)
+        except OSError:  # EIO: the last process has left
+            break
+    os.close(master)
+    return data.decode()
