@@ -252,12 +252,15 @@ class Reader:
 
 def _parse(block: bytes) -> Any:
     fields = _HEADER.unpack(block)
-    stored = _number(fields[6])
     field = block[148:156]
-    if sum(block) - sum(field) + 256 != stored:
-        signed = sum(block) - 256 * sum(byte > 127 for byte in block)
-        if signed - sum(field) + 256 != stored:
-            raise BrokenTar("this is not a tar archive, or it is damaged (a header's checksum is wrong)")
+    try:
+        stored = int(field.strip(b"\0 "), 8)
+    except ValueError:
+        stored = -1
+    unsigned = sum(block) - sum(field) + 256
+    # Some old writers added up signed characters.
+    if stored != unsigned and stored != unsigned - 256 * sum(byte > 127 for byte in block):
+        raise BrokenTar("this is not a tar archive, or it is damaged (a header's checksum is wrong)")
     return fields
 
 
