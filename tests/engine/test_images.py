@@ -34,6 +34,7 @@ from tests.engine.images import (
 
 from cloche.errors import Conflict, InvalidArgument, NotFound
 from cloche.images.busybox import ensure_default
+from cloche.images.from_host import from_host
 from cloche.images.imports import import_
 from cloche.images.load import load
 from cloche.images.store import ImageStore
@@ -396,3 +397,35 @@ async def test_history_counts_empty_layers(store: ImageStore) -> None:
     assert rows[0]["Id"] == store.get("h").id
     assert rows[0]["Tags"] == ["h:latest"]
     assert rows[1]["Id"] == "<missing>"
+
+
+# --- from the host
+
+
+async def test_commands_of_the_host_run_with_what_they_need(store: ImageStore, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(
+        "#!/usr/bin/env python3\nimport json, ssl, sqlite3; print(json.dumps(['from python']))\n"
+    )
+    script.chmod(0o755)
+    image = await from_host(store, "tools", ["bash", "ls", "cat", str(script)])
+    assert image.config.config is not None
+    (root,) = store.snapshots.layers(image.chain_id or "")
+
+    def run(*command: str) -> str:
+        return subprocess.run(["chroot", root, *command], capture_output=True, text=True, check=True).stdout
+
+    assert run("bash", "-c", "ls -d /etc/passwd; cat /etc/group | (read line; echo $line)") == (
+        "/etc/passwd\nroot:x:0:\n"
+    )
+    assert run(str(script)) == '["from python"]\n'
+
+
+async def test_a_command_that_the_host_lacks(store: ImageStore, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="no command 'cloche-absent'"):
+        await from_host(store, "tools", ["bash", "cloche-absent"])
+    with pytest.raises(InvalidArgument, match="None was named"):
+        await from_host(store, "tools", [])
+    with pytest.raises(InvalidArgument, match="lowercase"):
+        await from_host(store, "Tools", ["bash"])
+    assert traces(store, tmp_path) == (set(), set(), [])

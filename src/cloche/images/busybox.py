@@ -32,6 +32,7 @@ _FILES = {
         "audio:x:29:\nwww-data:x:33:\noperator:x:37:\nvideo:x:44:\nstaff:x:50:\nusers:x:100:\nnobody:x:65534:\n"
     ),
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "etc/shadow": "root:*:10933:0:99999:7:::\nnobody:*:10933:0:99999:7:::\n",
     "etc/shells": "/bin/sh\n/bin/ash\n",
 }
 
@@ -75,26 +76,21 @@ async def _applets(binary: str) -> list[str]:
     return sorted(name for name in output.decode().split() if "/" not in name and name != "busybox")
 
 
-def _write(layer: LayerWriter, binary: str, applets: list[str]) -> None:
-    for name in (
-        "bin",
-        "dev",
-        "etc",
-        "home",
-        "proc",
-        "sys",
-        "usr/bin",
-        "usr/sbin",
-        "var/spool/mail",
-        "var/www",
-    ):
+def write_base(layer: LayerWriter) -> None:
+    """The directories and files of /etc that programs expect, where the layer has none of that name yet."""
+    directories = ("dev", "etc", "home", "proc", "sys", "usr/bin", "usr/sbin", "var/spool/mail", "var/www")
+    for name in directories:
         layer.directory(name)
     layer.directory("root", 0o700)
     layer.directory("tmp", 0o1777)
     layer.directory("var/tmp", 0o1777)
     for name, text in _FILES.items():
-        layer.data(name, text.encode())
-    layer.data("etc/shadow", b"root:*:10933:0:99999:7:::\nnobody:*:10933:0:99999:7:::\n", 0o640)
+        if not layer.has(name):
+            layer.data(name, text.encode(), 0o640 if name == "etc/shadow" else 0o644)
+
+
+def _write(layer: LayerWriter, binary: str, applets: list[str]) -> None:
+    write_base(layer)
     layer.copy("bin/busybox", binary)
     for applet in applets:
         layer.symlink(f"bin/{applet}", "busybox")
