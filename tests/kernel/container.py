@@ -28,6 +28,7 @@ from cloche.runtime import defaults, planner
 from cloche.runtime.spec import Capabilities, Linux, Process, Root, Spec
 
 PARENT = "cloche-test-launcher"
+NO_LIMITS = Resources()
 PATIENCE = 10.0
 """Seconds after which a test that waits has failed."""
 
@@ -47,7 +48,7 @@ class Box:
         busybox = shutil.which("busybox")
         assert busybox, "install busybox-static"
         shutil.copy(busybox, binaries / "busybox")
-        for name in (
+        for name in [
             "sh",
             "cat",
             "echo",
@@ -61,14 +62,14 @@ class Box:
             "seq",
             "dd",
             "tail",
-        ):
+            "grep",
+            "base64",
+        ]:
             (binaries / name).symlink_to("busybox")
         for name in ("proc", "sys", "dev", "etc", "tmp"):
             (directory / "lower" / name).mkdir()
 
-    def plan(
-        self, *args: str, terminal: bool = False, resources: Resources = Resources()
-    ) -> tuple[Plan, str]:
+    def plan(self, *args: str, terminal: bool = False, resources: Resources = NO_LIMITS) -> tuple[Plan, str]:
         """A plan with Docker's defaults (no seccomp) for ``args``, and the container's id."""
         self._count += 1
         name = f"c{self._count}-{os.getpid()}"
@@ -132,7 +133,7 @@ class Box:
         attach: tuple[Attachment, ...] = (),
         descriptors: tuple[int, ...] = (),
         terminal: bool = False,
-        resources: Resources = Resources(),
+        resources: Resources = NO_LIMITS,
         **changes: object,
     ) -> tuple[Running, str]:
         """Launch and see it started."""
@@ -152,8 +153,12 @@ class Box:
 
     def close(self) -> None:
         for leaves in self._leaves:
-            self.planner.kill(leaves)
-            self.planner.remove(leaves)
+            try:
+                self.planner.kill(leaves)
+                self.planner.remove(leaves)
+            except FileNotFoundError:
+                # A monitor was quicker.
+                pass
             for leaf in leaves:
                 try:
                     os.rmdir(os.path.dirname(leaf))

@@ -46,6 +46,7 @@ class Streams:
         if self._console >= 0:
             os.set_blocking(self._console, False)
             self._sources[self._console] = STDOUT
+            self.resize(config.rows, config.columns)
             # A second descriptor, since epoll takes each but once.
             self._stdin = Stdin(loop, os.dup(self._console), self._watch_clients)
         else:
@@ -61,7 +62,7 @@ class Streams:
 
     def resize(self, rows: int, columns: int) -> None:
         """The terminal's size, which the kernel tells the program by SIGWINCH."""
-        if self._console in self._sources:
+        if self._console in self._sources and rows and columns:
             fcntl.ioctl(self._console, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     @property
