@@ -153,25 +153,42 @@ def test_v1_forks_before_it_makes_cgroups_and_v2_into_one() -> None:
 def test_only_the_cgroup_mount_waits_for_the_attach(layout: Layout, kind: str) -> None:
     names = order(make(default_spec(), layout).container)
     wait = names.index("Await")
-    assert names[wait : wait + 4] == ["Await", "UnshareCgroup", kind, "PivotRoot"]
+    assert names[wait : wait + 4] == ["Await", "UnshareCgroup", kind, "JoinSessionKeyring"]
     assert names[:wait].count("MountFilesystem") == 6
-    assert names.index("Bind") < wait
+    assert {"Bind", "PivotRoot", "MaskPath"} <= set(names[:wait])
 
 
-def test_mounts_over_under_and_at_the_cgroups_wait_with_them() -> None:
-    more = (
+def test_what_lies_over_under_and_at_the_cgroups_waits_with_them() -> None:
+    mounts = (
+        *defaults.mounts(),
         Mount("/sys/fs/cgroup/memory/x", "tmpfs", "tmpfs"),
         Mount("/data", "bind", "/srv", ("bind",)),
-        Mount("/sys", "bind", "/sys", ("rbind", "ro")),
+        Mount("/sys", "sysfs", "sysfs", ("ro",)),
         Mount("/sys/kernel", "tmpfs", "tmpfs"),
         Mount("/system", "tmpfs", "tmpfs"),
     )
-    spec = change(default_spec(), "", mounts=(*defaults.mounts(), *more))
+    spec = change(change(default_spec(), "", mounts=mounts), "root", readonly=True)
     steps = make(spec).container
     wait = order(steps).index("Await")
-    targets = [getattr(step, "target", "") for step in steps[wait + 2 :]]
-    assert targets[:4] == ["/sys/fs/cgroup", "/sys/fs/cgroup/memory/x", "/sys", "/sys/kernel"]
+    targets = [step.target for step in steps[wait:] if hasattr(step, "target")]
+    assert targets == ["/sys/fs/cgroup", "/sys/fs/cgroup/memory/x", "/sys", "/sys/kernel"]
+    assert [step.path for step in only(steps[wait:], "MaskPath")] == [
+        "/sys/devices/virtual/powercap",
+        "/sys/firmware",
+    ]
+    assert order(steps).index("ReadonlyRoot") > wait
     assert {"/data", "/system"} <= {getattr(step, "target", "") for step in steps[:wait]}
+
+
+def test_what_the_cgroups_need_of_the_host_comes_before_it_is_out_of_reach() -> None:
+    over = (*defaults.mounts(), Mount("/sys/fs/cgroup", "bind", "/sys/fs/cgroup", ("rbind",)))
+    names = order(make(change(default_spec(), "", mounts=over)).container)
+    assert names.index("UnshareCgroup") < names.index("PivotRoot")
+    joined = (*defaults.NAMESPACES[:-1], Namespace("cgroup", "/proc/7/ns/cgroup"))
+    steps = make(change(default_spec(), "linux", namespaces=joined)).container
+    assert steps.index(STEP["JoinNamespace"]("cgroup", "/proc/7/ns/cgroup")) < order(steps).index(
+        "PivotRoot"
+    )
 
 
 def test_privileges_go_after_what_needs_them() -> None:

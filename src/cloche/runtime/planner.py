@@ -2,12 +2,12 @@
 
 The order of things, and why:
 
-* host side: ``Clone`` comes first, so that init mounts while this side makes and fills the cgroups and
-the links. On cgroup v2 the cgroup is first, because init is born in it. * container side: the mounts that
-show the cgroups come last among the mounts, since they alone wait for the attach (the kernel's first
-attach after quiet takes 12 ms); addresses come last before the program. * a filter without
-no-new-privileges needs CAP_SYS_ADMIN to be loaded, hence comes before the capabilities go; with
-no-new-privileges it comes last, so that it sees as little of our own system calls as possible.
+* Host side: ``Clone`` comes first, so that init mounts while this side makes and fills the cgroups and the
+  links. On cgroup v2 the cgroup is first, because init is born in it.
+* Container side: what waits for the cgroups (their namespace and their mounts) comes as late as it can,
+  since the kernel's first attach after quiet takes 12 ms; addresses come after that.
+* A filter without no-new-privileges needs CAP_SYS_ADMIN to be loaded, hence comes before the capabilities
+  go. With no-new-privileges it comes last, so that it sees as little of our own calls as possible.
 """
 
 from __future__ import annotations
@@ -108,7 +108,11 @@ def _host(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[Step,
 
 
 def _container(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[Step, ...]:
-    early, late = rootfs.mounts(spec, inputs.placement, cgroup_namespace="cgroup" in namespaces)
+    mounts = rootfs.mounts(spec, inputs.placement, cgroup_namespace="cgroup" in namespaces)
+    cgroups = [Await("attached"), *_cgroup_namespace(namespaces), *mounts.late]
+    # After ``PivotRoot`` neither sources nor namespaces of the host can be reached.
+    from_host = mounts.need_host() or bool(namespaces.get("cgroup"))
+    hidden = rootfs.protect(spec)
     steps: list[Step] = [
         JoinNamespace(kind, path)
         for kind, path in namespaces.items()
@@ -119,23 +123,30 @@ def _container(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[
     steps += process.names(spec)
     steps.append(rootfs.propagation(spec))
     steps += inputs.rootfs
-    steps += early
+    steps += mounts.early
     steps += rootfs.devices(spec)
     steps += process.terminal(spec)
-    steps.append(Await("attached"))
-    if namespaces.get("cgroup") == "":
-        steps.append(UnshareCgroup())
-    elif "cgroup" in namespaces:
-        steps.append(JoinNamespace("cgroup", namespaces["cgroup"]))
-    steps += late
+    if from_host:
+        steps += cgroups
     steps += rootfs.enter(spec, inputs.rootfs_target)
     steps += process.sysctls(spec)
-    steps += rootfs.protect(spec)
+    steps += [step for step in hidden if not mounts.touches(step.path)]
+    if not from_host:
+        steps += cgroups
+    steps += [step for step in hidden if mounts.touches(step.path)]
+    steps += rootfs.close(spec)
     if inputs.network_host:
         steps.append(Await("linked"))
     steps += inputs.network_container
     steps += process.identity(spec, inputs.id, inputs.user, inputs.groups, inputs.seccomp)
     return tuple(steps)
+
+
+def _cgroup_namespace(namespaces: dict[str, str]) -> list[Step]:
+    if "cgroup" not in namespaces:
+        return []
+    path = namespaces["cgroup"]
+    return [JoinNamespace("cgroup", path) if path else UnshareCgroup()]
 
 
 def _namespaces(linux: Linux) -> dict[str, str]:

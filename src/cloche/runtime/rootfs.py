@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cloche.cgroups.contract import Placement
 from cloche.errors import InvalidArgument, Unsupported
 from cloche.plan.step import Step
@@ -66,24 +68,38 @@ def propagation(spec: Spec) -> MakePrivate:
     return MakePrivate("rprivate" if wanted.endswith("private") else "rslave")
 
 
-def mounts(spec: Spec, placement: Placement, *, cgroup_namespace: bool) -> tuple[list[Step], list[Step]]:
-    """The spec's mounts in order, in two parts: those that need not wait for the cgroups, and the
-    cgroups' own with all that lie over, under or at them and come later in the spec."""
-    early: list[Step] = []
-    late: list[Step] = []
-    waiting: list[str] = []
+class Mounts(msgspec.Struct, frozen=True):
+    """The spec's mounts as steps, in the spec's order within each part."""
+
+    early: list[Step]
+    late: list[Step]
+    """The cgroups' own mounts, and those that come later in the spec and lie over, under or at them."""
+    late_targets: list[str]
+
+    def touches(self, path: str) -> bool:
+        """Whether a path has to do with the late ones."""
+        return any(_overlap(path, target) for target in self.late_targets)
+
+    def need_host(self) -> bool:
+        """Whether the late ones have sources on the host, which are out of reach after ``PivotRoot``."""
+        return any(isinstance(step, Bind) for step in self.late)
+
+
+def mounts(spec: Spec, placement: Placement, *, cgroup_namespace: bool) -> Mounts:
+    """Sort the mounts by whether they wait for the cgroups."""
+    found = Mounts([], [], [])
     for mount in spec.mounts:
         if not mount.destination.startswith("/"):
             raise InvalidArgument(f"mounts: destination {mount.destination!r} is not an absolute path")
         if mount.type in ("cgroup", "cgroup2"):
-            waiting.append(mount.destination)
-            late += _cgroup(mount, placement, cgroup_namespace)
-        elif any(_overlap(mount.destination, path) for path in waiting):
-            waiting.append(mount.destination)
-            late.append(_mount(mount))
+            found.late_targets.append(mount.destination)
+            found.late.extend(_cgroup(mount, placement, cgroup_namespace))
+        elif found.touches(mount.destination):
+            found.late_targets.append(mount.destination)
+            found.late.append(_mount(mount))
         else:
-            early.append(_mount(mount))
-    return early, late
+            found.early.append(_mount(mount))
+    return found
 
 
 def devices(spec: Spec) -> list[Step]:
@@ -112,13 +128,16 @@ def enter(spec: Spec, target: str) -> list[Step]:
     return steps
 
 
-def protect(spec: Spec) -> list[Step]:
-    """Read-only and masked paths and the read-only root: last, when nothing more is written."""
-    steps: list[Step] = [ReadonlyPath(path) for path in spec.linux.readonly_paths]
-    steps += [MaskPath(path) for path in spec.linux.masked_paths]
-    if spec.root.readonly:
-        steps.append(ReadonlyRoot())
-    return steps
+def protect(spec: Spec) -> list[ReadonlyPath | MaskPath]:
+    """Read-only and masked paths, when nothing more is written there."""
+    return [ReadonlyPath(path) for path in spec.linux.readonly_paths] + [
+        MaskPath(path) for path in spec.linux.masked_paths
+    ]
+
+
+def close(spec: Spec) -> list[Step]:
+    """The read-only root, when no target is made any more."""
+    return [ReadonlyRoot()] if spec.root.readonly else []
 
 
 def _mount(mount: Mount) -> Step:
