@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import os
 import time
@@ -54,8 +55,10 @@ async def _watch(context: Context, id: str, connection: MonitorConnection) -> No
         async for message in connection:
             if isinstance(message, ExitRecord):
                 supervision.monitor = None
-                await supervision.owner.run("exit", partial(settle, context, id, message))
+                stored = await supervision.owner.run("exit", partial(settle, context, id, message))
                 settled = True
+                if stored:
+                    await asyncio.wrap_future(stored)
                 try:
                     await connection.release()
                 except ClocheError:
@@ -81,13 +84,16 @@ def _note(context: Context, id: str, message: object) -> None:
         context.events.container("detach", container)
 
 
-async def settle(context: Context, id: str, record: ExitRecord, error: str = "") -> None:
-    """The end of a run: state, row, event, those who wait; a container to be removed at its end goes.
+async def settle(
+    context: Context, id: str, record: ExitRecord, error: str = ""
+) -> concurrent.futures.Future[None] | None:
+    """The end of a run: state, event, those who wait; a container to be removed at its end goes.
 
-    Runs in the owner's turn. The monitor is released only after this, so that an end is never lost."""
+    Runs in the owner's turn. Returned is the writing of the row: until it is done, the exit record on
+    disk is what tells a next daemon, and the monitor is not released."""
     container = context.registry.by_id(id)
     if container is None or not is_running(container):
-        return
+        return None
     supervision = context.supervision(id)
     supervision.monitor = None
     state = replace(
@@ -102,12 +108,13 @@ async def settle(context: Context, id: str, record: ExitRecord, error: str = "")
     )
     context.networking.release(container)
     container = replace(container, state=state, endpoint=None)
-    await context.registry.put(container, durable=False)
+    stored = context.registry.put_soon(container)
     seconds = max(0, record.finished_at - (record.started_at or record.finished_at)) // 1_000_000_000
     context.events.container("die", container, exitCode=str(record.code), execDuration=str(seconds))
     supervision.exited(record.code, error)
     if container.config.auto_remove and not supervision.keep:
-        await remove.take_away(context, container)
+        await remove.take_away(context, container, error)
+    return stored
 
 
 def read_exit(context: Context, id: str) -> ExitRecord | None:

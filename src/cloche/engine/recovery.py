@@ -46,6 +46,10 @@ async def _recover_one(context: Context, container: Container) -> None:
 
 
 async def _find(context: Context, container: Container) -> None:
+    if not context.snapshots.exists(container.id):
+        _log.warning("container %s is forgotten: its removal was interrupted", container.id[:12])
+        await remove.take_away(context, container)
+        return
     try:
         connection = await MonitorConnection.connect(context.paths.socket(container.id))
     except Unavailable:

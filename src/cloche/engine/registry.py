@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import msgspec
 
@@ -66,20 +67,23 @@ class Registry:
         self._records[container.id] = container
         await self._store.write(_put(container), durable)
 
-    def put_soon(self, container: Container) -> None:
-        """``put`` for states that a monitor or an exit record on disk can tell again: stored a moment
-        later."""
+    def put_soon(self, container: Container) -> Future[None]:
+        """``put`` for states that a monitor or an exit record on disk can tell again: stored a moment later,
+        when what is returned is done."""
         self._records[container.id] = container
-        self._store.submit(_put(container), durable=False)
+        return self._store.submit(_put(container), durable=False)
 
     async def store(self, container: Container) -> None:
         """The first row of a container, durably; it is to be seen only after that."""
         await self._store.write(_put(container), durable=True)
         self._records[container.id] = container
 
-    async def forget(self, container: Container, durable: bool) -> None:
-        """Row, record and name go."""
-        await self._store.write(lambda transaction: transaction.delete_container(container.id), durable)
+    async def forget(self, container: Container) -> None:
+        """Row, record and name go. A row that comes back after a power cut has lost its snapshot, and the
+        next start of the daemon forgets it again."""
+        await self._store.write(
+            lambda transaction: transaction.delete_container(container.id), durable=False
+        )
         self._records.pop(container.id, None)
         if self._names.get(container.name) == container.id:
             del self._names[container.name]

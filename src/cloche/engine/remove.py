@@ -65,25 +65,24 @@ async def _remove(context: Context, id: str, force: bool) -> None:
     await take_away(context, container)
 
 
-async def take_away(context: Context, container: Container) -> None:
-    """Row, snapshot, directories and name of a container that does not run. In its owner's turn.
+async def take_away(context: Context, container: Container, error: str = "") -> None:
+    """Row, snapshot, directories and name of a container that does not run, in its owner's turn.
 
-    The deletion of the row need not be durable where the next start of the daemon would repeat it."""
+    ``error`` is for those who wait for its end: what went wrong in its run."""
     id = container.id
     supervision = context.supervision(id)
-    durable = not container.config.auto_remove
-    await context.registry.forget(container, durable)
+    await context.registry.forget(container)
     context.networking.release(container)
     try:
         context.snapshots.remove(id)
         context.trash.discard(context.paths.container(id))
         _discard_monitor(context, id)
-    except OSError as error:
+    except OSError as problem:
         # Nothing names it any more: the next start of the daemon collects it.
-        _log.warning("remains of container %s: %s", id[:12], error)
+        _log.warning("remains of container %s: %s", id[:12], problem)
     context.trash.collect_soon()
     context.events.container("destroy", container)
-    supervision.removed(container.state.exit_code, container.state.error)
+    supervision.removed(container.state.exit_code, error)
     context.dismiss(id)
 
 
