@@ -61,10 +61,6 @@ def _lock(directory: str) -> int:
 
 
 def _serve(asked: options.Options, listeners: list[socket.socket]) -> None:
-    import gc
-
-    # Imports make many objects and no garbage: looking for it would take a tenth of the start.
-    gc.disable()
     import asyncio
     import logging
 
@@ -101,8 +97,8 @@ async def _run(asked: options.Options, listeners: list[socket.socket]) -> None:
     try:
         server.ready()
         # What is loaded now stays: no collection needs to look at it again.
+        gc.collect()
         gc.freeze()
-        gc.enable()
         await stop.wait()
     finally:
         await server.close()

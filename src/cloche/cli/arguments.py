@@ -2,8 +2,8 @@
 parsed.
 
 An option's line reads ``  -e, --env LIST...   help``: without a word behind the names it is a switch, with
-one it takes a value, with ``...`` behind the word it may be given several times. ``argparse`` would cost
-more time than the rest of the command."""
+one it takes a value, with ``...`` behind the word it may be given several times; two spaces end that part.
+``argparse`` would cost more time than the rest of the command."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ def specification(help_text: str) -> dict[str, Option]:
     """Every spelling of every option that the help text documents."""
     spellings: dict[str, Option] = {}
     for line in help_text.splitlines():
-        if not line.lstrip().startswith("-"):
+        head = line.strip().partition("  ")[0]
+        if not head.startswith("-"):
             continue
         names = []
-        words = line.split()
+        words = head.split()
         while words and words[0].startswith("-"):
             names.append(words.pop(0).rstrip(","))
-        value = words[0] if words and words[0].rstrip(".").isupper() else ""
+        value = words[0] if words else ""
         kind = "list" if value.endswith("...") else "value" if value else "switch"
         option = Option(names[-1], kind)
         for name in names:

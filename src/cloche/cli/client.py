@@ -57,7 +57,11 @@ class Connection:
         self.socket.sendall(data, _socket.MSG_NOSIGNAL)
 
     def fill(self) -> bool:
-        data = self.socket.recv(65536)
+        """Read on; false at the end, also where the daemon died."""
+        try:
+            data = self.socket.recv(65536)
+        except ConnectionResetError:
+            return False
         self.buffer += data
         return bool(data)
 
@@ -186,7 +190,11 @@ class Client:
         headers = f"Content-Length: {len(data)}\r\n" if data or method == "POST" else ""
         if data:
             headers += "Content-Type: application/json\r\n"
-        connection.send(_head(method, path, headers) + data)
+        try:
+            connection.send(_head(method, path, headers) + data)
+        except BrokenPipeError:
+            # It may have answered before it closed.
+            pass
         return Response(connection)
 
 

@@ -52,9 +52,9 @@ Usage: cloche stop [OPTIONS] CONTAINER [CONTAINER...]
 Stop containers: the stop signal, and SIGKILL after the grace time
 
 Options:
-  -s, --signal SIGNAL   Instead of the container's stop signal
-  -t, --time SECONDS    Grace time (10)
-      --timeout SECONDS The same
+  -s, --signal SIGNAL     Instead of the container's stop signal
+  -t, --time SECONDS      Grace time (10)
+      --timeout SECONDS   The same
 """
 
 RESTART = STOP.replace("stop [OPTIONS]", "restart [OPTIONS]").replace(

@@ -87,8 +87,6 @@ def _leave(code: int) -> None:
 
 
 def _guarded(argv: list[str]) -> int:
-    # An ended pipe or Ctrl-C ends the command as it does any other, and not with a traceback.
-    signals.default(signals.SIGPIPE, signals.SIGINT)
     try:
         return dispatch(argv)
     except ApiError as error:
@@ -133,6 +131,9 @@ def _call(name: str, argv: list[str], host: str | None) -> int:
     module = __import__(f"cloche.cli.{module_name}", fromlist=[function_name])
     if name == "daemon":
         return int(module.main(argv if host is None else ["-H", host, *argv]))
+
+    # An ended pipe or Ctrl-C ends the command as it does any other, and not with a traceback.
+    signals.default(signals.SIGPIPE, signals.SIGINT)
 
     def connect(start: bool = True) -> Client:
         from cloche.cli import autostart

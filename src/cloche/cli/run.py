@@ -178,7 +178,10 @@ class Session:
         """Attach to a container that runs already."""
         pipe = self._catch()
         waiting = self._wait("")
-        return 0 if self._follow(self.attach(), pipe) else self._status(waiting)
+        connection = self.attach()
+        # A change of size makes the program draw its screen again; the right size follows.
+        self._resize(larger=1)
+        return 0 if self._follow(connection, pipe) else self._status(waiting)
 
     def _catch(self) -> signals.SignalPipe:
         proxied = signals.PROXIED if self.proxy and not self.tty else ()
@@ -221,10 +224,11 @@ class Session:
                 # It ended meanwhile.
                 pass
 
-    def _resize(self) -> None:
+    def _resize(self, larger: int = 0) -> None:
         rows, columns = terminal.size()
         if self.tty and rows:
-            self.client.call("POST", f"/containers/{self.container}/resize" + query(h=rows, w=columns))
+            size = query(h=rows + larger, w=columns + larger)
+            self.client.call("POST", f"/containers/{self.container}/resize{size}")
 
     def _status(self, waiting: Response) -> int:
         for answer in waiting.values():

@@ -50,8 +50,8 @@ def _computed(parts: list[Part], fields: Fields, record: dict[str, Any]) -> dict
 
 
 def print_columns(rows: list[list[str]]) -> None:
-    """Columns three spaces apart, as Docker's."""
-    widths = [max(len(row[at]) if at < len(row) else 0 for row in rows) for at in range(len(rows[0]))]
+    """Columns three spaces apart and ten wide at least, as Docker's."""
+    widths = [max(7, *(len(row[at]) if at < len(row) else 0 for row in rows)) for at in range(len(rows[0]))]
     for row in rows:
         cells = [cell.ljust(width + 3) for cell, width in zip(row[:-1], widths, strict=False)]
         print("".join(cells) + row[-1])

@@ -242,7 +242,15 @@ def images(
     for key, values in filters.items():
         test = _image_test(key, values, filters, find)
         chosen = [image for image in chosen if test(image)]
+    if patterns := filters.get("reference"):
+        # Docker shows an image that was asked for by name under the names that match.
+        chosen = [_with_tags(image, patterns) for image in chosen]
     return chosen
+
+
+def _with_tags(image: Image, patterns: Sequence[str]) -> Image:
+    matching = (tag for tag in image.tags if any(_reference_match(pattern, tag) for pattern in patterns))
+    return msgspec.structs.replace(image, tags=tuple(matching))
 
 
 def _image_test(

@@ -17,9 +17,8 @@ Numbers = tuple[str, int | None, int | None]
 
 
 def asked(resources: Resources) -> bool:
-    """Rules that end in "everything" are what a new cgroup has."""
-    rules = resources.devices
-    return bool(rules) and not (rules[-1].allow and matches_everything(rules[-1]))
+    """Everything allowed is what a new cgroup has."""
+    return bool(resources.devices) and _reduce(resources.devices) != (True, {})
 
 
 def v1(layout: Layout, directory: str, resources: Resources) -> list[Write]:
