@@ -43,13 +43,13 @@ def status(box: Box, *inside: Step, field: str) -> list[str]:
 @pytest.mark.parametrize(
     ("user", "groups", "expected"),
     [
-        ("", (), "0 0 [] HOME=/root"),
-        ("web", (), "33 34 [40, 41] HOME=/srv/web"),
-        ("33", (), "33 34 [40, 41] HOME=/srv/web"),
-        ("1234", (), "1234 0 [] HOME=/"),
-        ("1234:5678", (), "1234 5678 [] HOME=/"),
-        ("web:logs", (), "33 40 [] HOME=/srv/web"),
-        ("web:mail", ("logs", "99"), "33 41 [40, 99] HOME=/srv/web"),
+        ("", (), "0 0 [0] HOME=/root"),
+        ("web", (), "33 34 [34, 40, 41] HOME=/srv/web"),
+        ("33", (), "33 34 [34, 40, 41] HOME=/srv/web"),
+        ("1234", (), "1234 0 [0] HOME=/"),
+        ("1234:5678", (), "1234 5678 [5678] HOME=/"),
+        ("web:logs", (), "33 40 [40] HOME=/srv/web"),
+        ("web:mail", ("logs", "99"), "33 41 [40, 41, 99] HOME=/srv/web"),
     ],
 )
 def test_users_are_those_of_the_container(

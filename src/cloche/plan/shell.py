@@ -116,7 +116,7 @@ home=/ groups=--clear-groups
 
 # Docker's USER[:GROUP] and more groups, looked up in the container.
 resolve_user() {
-    user=${1%%:*} group= member= list=
+    user=${1%%:*} group= member=
     case $1 in *:*) group=${1#*:} ;; esac
     shift
     uid=${user:-0} gid=0
@@ -130,8 +130,10 @@ resolve_user() {
     fi
     if [ -n "$group" ]; then
         find_group "$group"
-        gid=$found
-    elif [ -n "$member" ] && [ -e "$root/etc/group" ]; then
+        gid=$found member=
+    fi
+    list=$gid
+    if [ -n "$member" ] && [ -e "$root/etc/group" ]; then
         while IFS=: read -r _ _ number members; do
             case ,$members, in *,"$member",*) list=$list,$number ;; esac
         done < "$root/etc/group"
@@ -140,7 +142,7 @@ resolve_user() {
         find_group "$group"
         list=$list,$found
     done
-    [ -z "$list" ] || groups=--groups=${list#,}
+    groups=--groups=$list
 }
 
 find_group() {

@@ -29,7 +29,8 @@ def look_up(user: str, more_groups: tuple[str, ...], passwd: bytes, group: bytes
     elif login:
         members = (entry for entry in entries if login in entry[3].split(","))
         groups = tuple(int(entry[2]) for entry in members if entry[2].isdigit())
-    groups += tuple(_group(one, entries) for one in more_groups)
+    # The primary group is among them: a setgid program could win it back otherwise (CVE-2022-36109).
+    groups = (gid, *groups, *(_group(one, entries) for one in more_groups))
     return User(uid, gid, tuple(dict.fromkeys(groups)), home or "/")
 
 
