@@ -12,7 +12,7 @@ from cloche.api.call import Call, empty, json, line
 from cloche.api.structs_container import Created, Summary, Top, Waited, WaitError
 from cloche.engine import filters
 from cloche.engine.records import Container
-from cloche.errors import InvalidArgument, NotFound
+from cloche.errors import InvalidArgument, NotFound, Unsupported
 from cloche.images.model import Image
 
 _WAIT_CONDITIONS = ("", "not-running", "next-exit", "removed")
@@ -76,6 +76,8 @@ async def inspect(call: Call, ref: str) -> web.StreamResponse:
 
 
 async def start(call: Call, ref: str) -> web.StreamResponse:
+    if call.query.get("checkpoint"):
+        raise Unsupported("start: Cloche cannot restore a container from a checkpoint yet")
     await call.engine.containers.start(ref)
     return empty()
 

@@ -59,34 +59,34 @@ ROUTES: dict[tuple[str, str], Handler] = {
 }
 
 NOT_YET = {
-    "archive": "copying files in and out of containers",
-    "auth": "logging in to registries",
-    "build": "building images",
-    "changes": "listing a container's changed files",
-    "commit": "making an image of a container",
-    "configs": "Swarm",
-    "connect": "networks of one's own",
-    "disconnect": "networks of one's own",
-    "distribution": "asking registries",
-    "exec": "running further commands in a container (exec)",
-    "export": "exporting a container's files",
-    "networks": "networks of one's own",
-    "nodes": "Swarm",
-    "pause": "pausing containers",
-    "plugins": "plugins",
-    "prune": "pruning",
-    "push": "pushing images",
-    "search": "searching registries",
-    "secrets": "Swarm",
-    "services": "Swarm",
-    "session": "BuildKit sessions",
-    "stats": "container statistics",
-    "swarm": "Swarm",
-    "tasks": "Swarm",
-    "unpause": "pausing containers",
-    "update": "changing the limits of a container",
-    "volumes": "volumes",
-    "ws": "attaching over a WebSocket",
+    "archive": "copy files in and out of containers",
+    "auth": "log in to registries",
+    "build": "build images",
+    "changes": "list the files that a container changed",
+    "commit": "make an image of a container",
+    "configs": "be part of a swarm",
+    "connect": "connect containers to networks of one's own",
+    "disconnect": "connect containers to networks of one's own",
+    "distribution": "ask registries",
+    "exec": "run another command in a running container (exec)",
+    "export": "export a container's files",
+    "networks": "make networks of one's own",
+    "nodes": "be part of a swarm",
+    "pause": "pause containers",
+    "plugins": "load plugins",
+    "prune": "prune",
+    "push": "push images",
+    "search": "search registries",
+    "secrets": "be part of a swarm",
+    "services": "be part of a swarm",
+    "session": "hold BuildKit sessions",
+    "stats": "show a container's use of resources (stats)",
+    "swarm": "be part of a swarm",
+    "tasks": "be part of a swarm",
+    "unpause": "pause containers",
+    "update": "change the limits of a container",
+    "volumes": "make volumes",
+    "ws": "attach over a WebSocket",
 }
 """Docker's endpoints that are not here, by a segment of the path: last segment first, then the first."""
 
@@ -104,5 +104,5 @@ def find(method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
         return handler, (rest,)
     what = NOT_YET.get(verb or rest) or NOT_YET.get(kind)
     if what:
-        raise Unsupported(f"{method} {path}: Cloche does not do {what} yet")
+        raise Unsupported(f"{method} {path}: Cloche cannot {what} yet")
     raise NotFound("page not found")
