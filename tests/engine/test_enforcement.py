@@ -123,7 +123,8 @@ async def test_namespaces_are_shared_as_asked(rig: Rig) -> None:
 
 
 async def test_init_reaps_and_passes_signals_on(rig: Rig) -> None:
-    id = await rig.start("sh", "-c", "exec sleep 60", init=True)
+    id = await rig.start("sh", "-c", "echo ready; exec sleep 60", init=True)
+    await rig.until(id, "ready")
     await rig.engine.containers.stop(id, 5, None)
     assert rig.engine.containers.get(id).state.exit_code == 143
     await rig.remove(id)

@@ -57,12 +57,13 @@ class Paths:
     def exit(self, id: str) -> str:
         return f"{self.containers}/{id}/exit"
 
-    def monitor(self, id: str) -> str:
-        """Short: the path of a unix socket has at most 107 bytes."""
-        return f"{self.monitors}/{id[:12]}"
+    def plan(self, id: str) -> str:
+        """The plan of the last run, and its trace."""
+        return f"{self.containers}/{id}/plan"
 
     def socket(self, id: str) -> str:
-        return f"{self.monitor(id)}/monitor.sock"
+        """Of the container's monitor. Short: the path of a unix socket has at most 107 bytes."""
+        return f"{self.monitors}/{id[:12]}"
 
 
 class Context:

@@ -28,20 +28,14 @@ async def explain(context: Context, ref: str) -> Explanation:
     return _render(container, plan, trace)
 
 
-def read(context: Context, id: str) -> tuple[Plan, Trace | None] | None:
+def read(context: Context, id: str) -> tuple[Plan, Trace] | None:
     """The plan of the last run and its times, as kept on disk; None where it never ran."""
-    directory = context.paths.container(id)
     try:
-        with open(f"{directory}/plan", "rb") as file:
-            host, inside = msgspec.msgpack.decode(file.read(), type=tuple[msgspec.Raw, msgspec.Raw])
+        with open(context.paths.plan(id), "rb") as file:
+            kept = msgspec.msgpack.decode(file.read(), type=tuple[msgspec.Raw, msgspec.Raw, Trace])
     except FileNotFoundError:
         return None
-    try:
-        with open(f"{directory}/trace", "rb") as file:
-            trace = msgspec.msgpack.decode(file.read(), type=Trace)
-    except FileNotFoundError:
-        trace = None
-    return Plan(codec.decode(host), codec.decode(inside)), trace
+    return Plan(codec.decode(kept[0]), codec.decode(kept[1])), kept[2]
 
 
 def _would_run(context: Context, container: Container) -> Plan:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 
 from msgspec.structs import replace
 
@@ -148,7 +147,7 @@ def _collect(context: Context) -> None:
     short = {id[:12] for id in known}
     for name in os.listdir(context.paths.monitors):
         if name not in short:
-            shutil.rmtree(f"{context.paths.monitors}/{name}", ignore_errors=True)
+            os.unlink(f"{context.paths.monitors}/{name}")
 
 
 async def _collect_slowly(context: Context, strays: dict[str, list[str]]) -> None:

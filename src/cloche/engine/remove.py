@@ -76,7 +76,8 @@ async def take_away(context: Context, container: Container, error: str = "") -> 
     try:
         context.snapshots.remove(id)
         context.trash.discard(context.paths.container(id))
-        _discard_monitor(context, id)
+        if container.state.started_at:
+            _unlink(context.paths.socket(id))
     except OSError as problem:
         # Nothing names it any more: the next start of the daemon collects it.
         _log.warning("remains of container %s: %s", id[:12], problem)
@@ -86,13 +87,8 @@ async def take_away(context: Context, container: Container, error: str = "") -> 
     context.dismiss(id)
 
 
-def _discard_monitor(context: Context, id: str) -> None:
-    directory = context.paths.monitor(id)
+def _unlink(path: str) -> None:
     try:
-        os.unlink(f"{directory}/monitor.sock")
+        os.unlink(path)
     except FileNotFoundError:
-        pass
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        pass
+        return

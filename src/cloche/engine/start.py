@@ -30,6 +30,7 @@ from cloche.launcher.client import MonitorConnection
 from cloche.monitor.protocol import LogConfig, MonitorConfig, OomWatch, Started, StartFailed
 from cloche.plan import codec
 from cloche.plan.plan import Plan
+from cloche.plan.step import Trace
 
 DEADLINE = 120.0
 """Seconds for a whole start. A cold disk may take long to give the program's first pages."""
@@ -92,7 +93,7 @@ async def _run(context: Context, container: Container, supervision: Supervision)
         raise
     supervision.trace = started.trace
     ends.begin(context, container, connection, started)
-    context.background(_keep_plan(context, id, plan, started), "writing a plan and its trace")
+    context.background(_keep_plan(context, id, plan, started.trace), "writing a plan and its trace")
 
 
 async def outcome(connection: MonitorConnection) -> Started:
@@ -122,14 +123,14 @@ class StartError(InvalidArgument):
 
 def _prepare_files(context: Context, container: Container) -> None:
     paths = context.paths
-    os.makedirs(paths.monitor(container.id), 0o700, exist_ok=True)
     files.write(paths.container(container.id), container)
-    # The record of an earlier run must not be taken for this one's.
-    for path in (paths.exit(container.id), f"{paths.container(container.id)}/trace"):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    if container.state.started_at:
+        # The records of an earlier run must not be taken for this one's.
+        for path in (paths.exit(container.id), paths.plan(container.id)):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
     for bind in container.config.binds:
         source = bind.partition(":")[0]
         if not os.path.lexists(source):
@@ -187,22 +188,14 @@ async def _failed(context: Context, id: str, supervision: Supervision, error: Cl
         await remove.take_away(context, container)
 
 
-async def _keep_plan(context: Context, id: str, plan: Plan, started: Started) -> None:
+async def _keep_plan(context: Context, id: str, plan: Plan, trace: Trace) -> None:
     """For ``explain`` after a restart of the daemon."""
-    directory = context.paths.container(id)
+    sides = (msgspec.Raw(codec.encode(plan.host)), msgspec.Raw(codec.encode(plan.container)))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
-        _write(f"{directory}/plan", encode_plan(plan))
-        _write(f"{directory}/trace", msgspec.msgpack.encode(started.trace))
+        descriptor = os.open(context.paths.plan(id), flags, 0o600)
     except FileNotFoundError:
         # It has ended and was removed meanwhile.
         return
-
-
-def encode_plan(plan: Plan) -> bytes:
-    sides = (msgspec.Raw(codec.encode(plan.host)), msgspec.Raw(codec.encode(plan.container)))
-    return msgspec.msgpack.encode(sides)
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
+    with open(descriptor, "wb") as file:
+        file.write(msgspec.msgpack.encode((*sides, trace)))
