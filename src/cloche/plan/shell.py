@@ -94,12 +94,16 @@ cd /usr
 
 host() { eval "shift; \\"\\$loader\\" --library-path \\"\\$libraries\\" \\"\\$path_$1\\" \\"\\$@\\""; }
 
+# -n: nothing of it is noted in the container's own /run.
+mount() { command mount -n "$@"; }
+
 enter_root() {
     pivot_root "$root" "$root"
     root=
-    for tool in cat chown ip ln mkdir mknod mount prlimit rm umount; do
+    for tool in cat chown ip ln mkdir mknod prlimit rm umount; do
         eval "$tool() { host $tool \\"\\$@\\"; }"
     done
+    mount() { host mount -n "$@"; }
     umount --lazy --no-mtab --internal-only --no-canonicalize /
 }
 

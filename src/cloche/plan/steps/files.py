@@ -57,7 +57,9 @@ class MakeDevice(Step, frozen=True):
     def shell(self) -> str:
         path = inside(self.path)
         numbers = "" if self.type == "p" else f" {self.major} {self.minor}"
-        lines = [f"[ -e {path} ] || mknod -m {self.mode:04o} {path} {self.type}{numbers}"]
+        parent = os.path.dirname(self.path)
+        lines = [] if parent == "/dev" else [f"mkdir -p {inside(parent)}"]
+        lines += [f"[ -e {path} ] || mknod -m {self.mode:04o} {path} {self.type}{numbers}"]
         if self.uid or self.gid:
             lines.append(f"chown {self.uid}:{self.gid} {path}")
         return "\n".join(lines)
