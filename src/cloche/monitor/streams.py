@@ -32,7 +32,8 @@ class Streams:
     ) -> None:
         self._loop = loop
         self._terminal = config.terminal
-        self._stdin_once = config.stdin_once
+        # A terminal stays: who detaches from it comes back to it. So does Docker's.
+        self._stdin_once = config.stdin_once and not config.terminal
         self._log = log
         self._detached = detached
         self._clients: dict[int, Client] = {}
