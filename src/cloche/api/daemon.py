@@ -96,6 +96,8 @@ async def _run(asked: options.Options, listeners: list[socket.socket]) -> None:
         raise
     try:
         server.ready()
+        # The state's writer and the trash's worker give way to the loop within a millisecond, not in five.
+        sys.setswitchinterval(0.001)
         # What is loaded now stays: no collection needs to look at it again.
         gc.collect()
         gc.freeze()

@@ -12,10 +12,7 @@ from cloche.engine.containers import Containers
 from cloche.engine.context import Context, Paths
 from cloche.engine.events import Events
 from cloche.engine.images import Images
-from cloche.engine.records import AttachRequest as AttachRequest
-from cloche.engine.records import EngineInfo as EngineInfo
-from cloche.engine.records import Explanation as Explanation
-from cloche.engine.records import LogLine as LogLine
+from cloche.engine.records import EngineInfo
 from cloche.engine.settings import Settings
 from cloche.errors import Unavailable
 from cloche.images.store import ImageStore
@@ -75,6 +72,3 @@ class Engine:
     def info(self) -> EngineInfo:
         """What the engine says of itself, of its containers and of the machine."""
         return info.info(self._context, self._id)
-
-
-EngineProtocol = Engine
