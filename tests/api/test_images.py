@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
@@ -90,6 +91,35 @@ def test_broken_archive(daemon: Daemon, tmp_path: Path) -> None:
     done = daemon.docker("import", str(broken), "never:1")
     assert done.returncode == 1
     assert daemon.docker("image", "inspect", "never:1").returncode == 1
+
+
+def test_upload_broken_off(daemon: Daemon) -> None:
+    before = daemon.ok("images", "-aq")
+    with open("/proc/self/exe", "rb") as file:
+        some = file.read(1 << 20)
+    for path in ("/images/load", "/images/create?fromSrc=-&repo=half"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(daemon.socket)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{len(some):x}\r\n"
+        client.sendall(head.encode() + some[: len(some) // 2])
+        client.close()
+    assert daemon.ok("images", "-aq") == before
+
+
+def test_broken_framing(daemon: Daemon) -> None:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(daemon.socket)
+    client.sendall(
+        b"POST /images/load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnothing"
+    )
+    assert b" 400 Bad Request\r\n" in client.recv(1000)
+    client.close()
+
+
+def test_much_too_long_json(daemon: Daemon) -> None:
+    status, body = daemon.request("POST", "/containers/create", b" " * (17 << 20))
+    assert status == 413
+    assert "16 MiB" in json.loads(body)["message"]
 
 
 def test_pull_says_what_to_do(daemon: Daemon) -> None:

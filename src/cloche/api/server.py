@@ -13,7 +13,7 @@ from aiohttp import web
 
 from cloche.api import routes, statuses, versions
 from cloche.api.call import Call, Service, failure
-from cloche.api.connection import Connection, Connections
+from cloche.api.connection import MAX_JSON, Connection, Connections
 from cloche.errors import ClocheError
 
 _VERSION = re.compile(r"/v([0-9]+\.[0-9]+)(?=/)")
@@ -68,6 +68,10 @@ class Server:
             response = failure(statuses.status(error), str(error))
         except msgspec.MsgspecError as error:
             response = failure(400, f"invalid JSON: {error}")
+        except web.RequestPayloadError as error:
+            response = failure(400, f"the body of the request is broken: {error}")
+        except web.HTTPRequestEntityTooLarge:
+            response = failure(413, f"the body of the request has more than {MAX_JSON >> 20} MiB")
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:
