@@ -84,6 +84,11 @@ class Daemon:
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")[-8000:]
 
+    def faults(self) -> str:
+        """The log from its first traceback on: a client may do what it likes without causing one."""
+        text = (self.directory / "log").read_text(errors="replace")
+        return text[max(0, text.index("Traceback") - 300) :][:8000] if "Traceback" in text else ""
+
     # --- its clients
 
     def request(
@@ -222,7 +227,9 @@ def shared_daemon() -> Iterator[Daemon]:
         daemon.discard()
         raise
     yield daemon
+    faults = daemon.faults()
     assert daemon.discard() == []
+    assert faults == ""
 
 
 @pytest.fixture

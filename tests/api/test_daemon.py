@@ -173,6 +173,10 @@ def test_attached_client_outlives_the_daemon(own_daemon: Daemon) -> None:
         run.stdin.write(b"before\n")
         run.stdin.flush()
         assert run.stdout.readline() == b"before\n"
+        # The program may be quicker than the answer that it has started.
+        while own_daemon.ok("inspect", "-f", "{{.State.Running}}", "aa") != "true":
+            time.sleep(0.01)
+        time.sleep(0.2)
         own_daemon.stop(signal.SIGKILL)
         run.stdin.write(b"after\n")
         run.stdin.flush()

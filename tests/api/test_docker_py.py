@@ -175,7 +175,7 @@ def test_images(client: Any) -> None:
     image = client.images.get("busybox")
     assert image.tags == ["busybox:latest"]
     image.tag("py/box", "2")
-    archive = b"".join(client.images.get("py/box:2").save(named=True))
+    archive = b"".join(client.images.get("py/box:2").save(named="py/box:2"))
     client.images.remove("py/box:2")
     loaded = client.images.load(io.BytesIO(archive))
     assert loaded[0].id == image.id

@@ -72,9 +72,11 @@ def _tar(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def test_import(daemon: Daemon, tmp_path: Path) -> None:
-    archive = _tar(tmp_path / "root.tar", {"bin/box": Path("/bin/busybox").read_bytes(), "hello": b"hi\n"})
+    archive = _tar(
+        tmp_path / "root.tar", {"bin/busybox": Path("/bin/busybox").read_bytes(), "hello": b"hi\n"}
+    )
     image = daemon.ok(
-        "import", "-c", 'CMD ["/bin/box", "cat", "/hello"]', "-m", "why", str(archive), "made:1"
+        "import", "-c", 'CMD ["/bin/busybox", "cat", "/hello"]', "-m", "why", str(archive), "made:1"
     )
     assert image.startswith("sha256:")
     assert daemon.ok("run", "--rm", "made:1") == "hi"

@@ -151,6 +151,14 @@ def test_a_new_file_system_has_its_options(box: Box) -> None:
     assert "rw,nosuid,noexec,relatime,size=64k" in result.output
 
 
+def test_a_tmpfs_has_the_mode_of_what_it_covers(box: Box) -> None:
+    (box.root / "private").mkdir(mode=0o700)
+    steps = [MountFilesystem("tmpfs", "tmpfs", target) for target in ("/private", "/new")]
+    assert box.run(*steps, script="stat -c %a /private /new").output == "700\n1777\n"
+    explicit = MountFilesystem("tmpfs", "tmpfs", "/private", (), ("mode=750",))
+    assert box.run(explicit, script="stat -c %a /private").output == "750\n"
+
+
 def test_a_bad_option_comes_back_with_the_kernels_words(box: Box) -> None:
     with pytest.raises(StepError) as caught:
         box.run(MountFilesystem("tmpfs", "tmpfs", "/mnt", (), ("size=much",)))

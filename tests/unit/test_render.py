@@ -163,9 +163,7 @@ def test_text() -> None:
 
 def test_text_with_a_trace_ends_with_where_the_time_went() -> None:
     lines = text.render(PLAN, TRACE).splitlines()
-    assert re.fullmatch(
-        r"     0\.000     0\.001  Clone +pid network mount ipc uts", lines[1].replace("  ", "  ")
-    )
+    assert re.fullmatch(r" +0\.000 +0\.001  Clone +pid network mount ipc uts", lines[1])
     summary = lines[lines.index("") + 1 :]
     names = {line[2:24].strip() for line in summary[1:]}
     assert names == {

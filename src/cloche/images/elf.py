@@ -6,8 +6,9 @@ gABI chapter 5 "Dynamic Linking"."""
 
 from __future__ import annotations
 
+import os
 import struct
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
@@ -50,18 +51,18 @@ def read(path: str) -> Elf:
 
 
 class _Parser:
-    def __init__(self, file: object, header: bytes) -> None:
+    def __init__(self, file: BinaryIO, header: bytes) -> None:
         self._file = file
+        self._size = os.fstat(file.fileno()).st_size
         self._order = "<" if header[5] == 1 else ">"
         self._wide = header[4] == 2
         self._header = header
 
     def _at(self, offset: int, size: int) -> bytes:
-        if size > _LIMIT:
-            raise ValueError("a table is too large")
-        self._file.seek(offset)  # type: ignore[attr-defined]
-        data: bytes = self._file.read(size)  # type: ignore[attr-defined]
-        return data
+        if size > _LIMIT or offset >= self._size:
+            raise ValueError("a table is too large or lies behind the end")
+        self._file.seek(offset)
+        return self._file.read(size)
 
     def _unpack(self, format: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack_from(self._order + format, data)

@@ -86,7 +86,7 @@ done
 [ -n "$loader" ] || { echo "no loader of the C library found" >&2; exit 1; }
 libraries=..${loader%/*}
 loader=..$loader
-for tool in cat chown env ip ln mkdir mknod mount perl prlimit rm setpriv umount; do
+for tool in cat chown env ip ln mkdir mknod mount perl prlimit rm setpriv stat umount; do
     path=$(command -v "$tool") || continue
     eval "path_$tool=..\\$(readlink -f \\"\\$path\\")"
 done
@@ -100,7 +100,7 @@ mount() { command mount -n "$@"; }
 enter_root() {
     pivot_root "$root" "$root"
     root=
-    for tool in cat chown ip ln mkdir mknod prlimit rm umount; do
+    for tool in cat chown ip ln mkdir mknod prlimit rm stat umount; do
         eval "$tool() { host $tool \\"\\$@\\"; }"
     done
     mount() { host mount -n "$@"; }

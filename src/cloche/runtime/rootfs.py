@@ -183,8 +183,11 @@ def _cgroup(mount: Mount, placement: Placement, namespace: bool) -> list[Step]:
     steps: list[Step] = [
         MountFilesystem("tmpfs", "cgroup", target, ("nosuid", "nodev", "noexec"), ("mode=755", "size=64k"))
     ]
-    for names, leaf in zip(placement.hierarchies, placement.leaves, strict=True):
-        steps.append(Bind(leaf, f"{target}/{names.removeprefix('name=')}", recursive=False, options=flags))
+    for hierarchy, leaf in zip(placement.hierarchies, placement.leaves, strict=True):
+        name = hierarchy.removeprefix("name=")
+        steps.append(Bind(leaf, f"{target}/{name}", recursive=False, options=flags))
+        if "," in name:
+            steps += [MakeSymlink(f"{target}/{controller}", name) for controller in name.split(",")]
     return steps
 
 

@@ -17,8 +17,9 @@ Numbers = tuple[str, int | None, int | None]
 
 
 def asked(resources: Resources) -> bool:
-    """Everything allowed is what a new cgroup has."""
-    return bool(resources.devices) and _reduce(resources.devices) != (True, {})
+    """Rules that end in "everything" are what a new cgroup has."""
+    rules = resources.devices
+    return bool(rules) and not (rules[-1].allow and matches_everything(rules[-1]))
 
 
 def v1(layout: Layout, directory: str, resources: Resources) -> list[Write]:

@@ -237,14 +237,18 @@ class MountFilesystem(Step, frozen=True):
     options: tuple[str, ...] = ()
     """Mount flags by name (``nosuid``, ``ro`` ...)."""
     data: tuple[str, ...] = ()
-    """The file system's own options, ``key`` or ``key=value``, e.g. ``mode=1777``."""
+    """The file system's own options, ``key`` or ``key=value``, e.g. ``mode=1777``. A tmpfs without a mode
+    takes that of the directory which it covers, as other runtimes do."""
 
     def execute(self, run: Execution) -> None:
         attributes, _, rest = _attributes(self.options)
+        data = (*rest, *self.data)
+        if self._takes_mode():
+            data += _mode_of(run.root, self.target)
         # Through a link the image would pick where the kernel's own files appear (CVE-2019-19921).
         resolve = files.RESOLVE_NO_SYMLINKS if self.fstype in ("proc", "sysfs") else 0
         target = root.make_directory(run.root, self.target, resolve=resolve)
-        mount = new_mount(self.fstype, self.source, attributes, (*rest, *self.data))
+        mount = new_mount(self.fstype, self.source, attributes, data)
         mounts.move_mount(mount, "", target, "", _BOTH_EMPTY)
         os.close(mount)
         os.close(target)
@@ -256,9 +260,15 @@ class MountFilesystem(Step, frozen=True):
     def shell(self) -> str:
         options = ",".join((*self.options, *self.data))
         target, option = inside(self.target), f" -o {quote(options)}" if options else ""
-        return (
-            f"mkdir -p {target}\nmount -t {self.fstype}{option} {quote(self.source or self.fstype)} {target}"
-        )
+        before = f"mkdir -p {target}\n"
+        if self._takes_mode():
+            before = f"mode=$(stat -c ,mode=%a {target} 2>/dev/null) || mode=\n{before}"
+            option = f' -o {quote(options or "rw")}"$mode"'
+        return f"{before}mount -t {self.fstype}{option} {quote(self.source or self.fstype)} {target}"
+
+    def _takes_mode(self) -> bool:
+        options = (*self.options, *self.data)
+        return self.fstype == "tmpfs" and not any(option.startswith("mode=") for option in options)
 
     def hint(self, number: int) -> str:
         if number == errno.ENODEV:
@@ -360,6 +370,16 @@ def new_mount(fstype: str, source: str, attributes: int, data: tuple[str, ...]) 
         return mounts.fsmount(context, attributes)
     finally:
         os.close(context)
+
+
+def _mode_of(directory: int, path: str) -> tuple[str, ...]:
+    try:
+        target = root.open_path(directory, path)
+    except FileNotFoundError:
+        return ()
+    mode = stat.S_IMODE(os.fstat(target).st_mode)
+    os.close(target)
+    return (f"mode={mode:o}",)
 
 
 def _configure(context: int, data: tuple[str, ...]) -> None:
