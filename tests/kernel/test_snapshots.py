@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from cloche.errors import Conflict, NotFound
+from cloche.kernel.namespaces import CLONE_NEWNS
+from cloche.plan.execution import Execution
+from cloche.plan.step import Step
 from cloche.snapshots.contract import Snapshotter
 from cloche.snapshots.overlay2 import Overlay2
+from tests.kernel.sandbox import forked
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="storage drivers need root")
 
@@ -125,3 +129,76 @@ def test_what_a_crash_left_half_made_is_forgotten(reopen: Open, tmp_path: Path) 
 def test_status_names_the_file_system(reopen: Open) -> None:
     rows = dict(reopen().status())
     assert rows["Backing Filesystem"] not in ("", "unknown")
+
+
+def mounted(steps: tuple[Step, ...], target: Path, look: Callable[[Path], object]) -> object:
+    """What ``look`` finds in the mounted snapshot; the mount is gone with its namespace."""
+
+    def work() -> object:
+        run = Execution({})
+        for step in steps:
+            step.execute(run)
+        return look(target)
+
+    target.mkdir(exist_ok=True)
+    return forked(work, CLONE_NEWNS)
+
+
+def test_a_mounted_snapshot_shows_all_layers_and_keeps_its_own_changes(reopen: Open, tmp_path: Path) -> None:
+    driver = reopen()
+    target = tmp_path / "mnt"
+    layer(driver, BASE, None, one="1", gone="x")
+    layer(driver, TOP, BASE, two="2")
+    driver.prepare("box", TOP)
+
+    def change(root: Path) -> object:
+        (root / "gone").unlink()
+        (root / "three").write_text("3")
+        return sorted(os.listdir(root))
+
+    assert mounted(driver.mounts("box", str(target)), target, change) == ["one", "three", "two"]
+    names = mounted(reopen().mounts("box", str(target)), target, lambda root: sorted(os.listdir(root)))
+    assert names == ["one", "three", "two"]
+    assert sorted(os.listdir(driver.layers(BASE)[0])) == ["gone", "one"]
+    assert os.listdir(target) == []
+
+
+@pytest.mark.parametrize("key", [BASE, TOP, "box"])
+def test_a_read_only_mount_cannot_be_written(reopen: Open, tmp_path: Path, key: str) -> None:
+    driver = reopen()
+    target = tmp_path / "mnt"
+    layer(driver, BASE, None, one="1")
+    layer(driver, TOP, BASE, two="2")
+    driver.prepare("box", TOP)
+
+    def attempt(root: Path) -> object:
+        with pytest.raises(OSError, match="Read-only"):
+            (root / "new").write_text("x")
+        return (root / "one").read_text()
+
+    assert mounted(driver.mounts(key, str(target), readonly=True), target, attempt) == "1"
+
+
+def test_a_snapshot_on_nothing_is_writable(reopen: Open, tmp_path: Path) -> None:
+    driver = reopen()
+    driver.prepare("box", None)
+    target = tmp_path / "mnt"
+
+    def change(root: Path) -> object:
+        (root / "new").write_text("x")
+        return os.listdir(root)
+
+    assert mounted(driver.mounts("box", str(target)), target, change) == ["new"]
+
+
+def test_a_hundred_layers(reopen: Open, tmp_path: Path) -> None:
+    driver = reopen()
+    target = tmp_path / "mnt"
+    parent = None
+    for number in range(100):
+        name = f"sha256:{number:064x}"
+        layer(driver, name, parent, **{f"f{number}": str(number)})
+        parent = name
+    driver.prepare("box", parent)
+    found = mounted(driver.mounts("box", str(target)), target, lambda root: len(os.listdir(root)))
+    assert found == 100
