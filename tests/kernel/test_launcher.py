@@ -218,9 +218,9 @@ async def test_an_init_before_its_exec_cannot_be_written(box: Box, tmp_path: Pat
     host = (plan.host[0], WriteCgroup(str(tmp_path / "fifo"), "go"), *plan.host[1:])
     monitor = await box.launcher.launch(box.config(container), host, plan.container)
     async with asyncio.timeout(5):
-        while not (inits := [pid for pid in children(container) if Path(f"/proc/{pid}/exe").exists()]):
+        while not (started := inits(box.launcher)):
             await asyncio.sleep(0.01)
-    init = inits[0]
+    init = started[0]
     assert os.readlink(f"/proc/{init}/exe").startswith("/memfd:cloche")
     # Root of the container, with Docker's capabilities, from inside its namespaces.
     attack = subprocess.run(
@@ -250,19 +250,14 @@ async def test_an_init_before_its_exec_cannot_be_written(box: Box, tmp_path: Pat
     monitor.close()
 
 
-def children(container: str) -> list[int]:
-    """Processes of the monitor of this container: told by its socket's place in nothing but its parent."""
-    monitors = [
-        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if name(pid) == "cloche-monitor"
-    ]
+def inits(launcher: Launcher) -> list[int]:
+    """Children of the process that starts the container."""
     found = []
-    for monitor in monitors:
-        try:
+    for starter in processes(launcher.pid or 0):
+        if name(starter) == "cloche-starter":
             found += [
-                int(pid) for pid in Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()
+                int(pid) for pid in Path(f"/proc/{starter}/task/{starter}/children").read_text().split()
             ]
-        except OSError:
-            pass
     return found
 
 

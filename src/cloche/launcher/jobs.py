@@ -6,11 +6,9 @@ from __future__ import annotations
 import _socket
 import os
 
-# ``signal`` wraps each call in enums, which touches memory that monitors share with the launcher until then.
-from _signal import SIG_DFL, SIGCHLD, signal  # type: ignore[import-not-found]
-
 import msgspec
 
+from cloche.kernel import process
 from cloche.launcher.protocol import (
     JobAnswer,
     JobDone,
@@ -20,47 +18,57 @@ from cloche.launcher.protocol import (
     RunPlan,
     Unpack,
 )
-from cloche.launcher.rehearsal import rehearse
 from cloche.monitor import packets
 from cloche.monitor.monitor import Monitor
+from cloche.monitor.start import Handover, start
 from cloche.plan import codec
 from cloche.plan.execution import Execution, run_host
 from cloche.plan.step import StepError
 
 decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_handover: msgspec.msgpack.Decoder[Handover] = msgspec.msgpack.Decoder(Handover)
 
 
-def prepare() -> None:
-    """Before a request is there, whatever it will be."""
-    signal(SIGCHLD, SIG_DFL)
-    rehearse(decoder)
-
-
-def run(message: bytes, descriptors: list[int]) -> None:
-    """Do what ``message`` asks for, in a child of the launcher that does nothing else."""
+def run(message: bytes, descriptors: list[int], monitor: _socket.socket) -> None:
+    """Do what ``message`` asks for, in a process that does nothing else. ``monitor`` is the way to its
+    parent, the monitor of the container that it may start."""
     request = decoder.decode(message)
     if isinstance(request, Launch):
-        _set_name(b"cloche-monitor")
-        _leave_session()
-        monitor = Monitor(request.monitor, descriptors[0])
-        monitor.run(request.host, request.container, descriptors[1:])
+        set_name(b"cloche-starter")
+        leave_daemon()
+        start(request.monitor, request.host, request.container, descriptors, monitor)
         return
-    _set_name(b"cloche-job")
+    set_name(b"cloche-job")
     answers = _socket.socket(fileno=descriptors[0])
     packets.send(answers, msgspec.msgpack.encode(_answer(request, descriptors[1:])))
 
 
-def _set_name(name: bytes) -> None:
+def supervise(starter: _socket.socket, pid: int) -> None:
+    """Be the monitor of the container that the child ``pid`` starts. Returns when the container has ended,
+    or at once when the child had something else to do or failed."""
+    packet = packets.receive(starter)
+    starter.close()
+    if packet is None:
+        return
+    set_name(b"cloche-monitor")
+    leave_daemon()
+    os.setsid()
+    monitor = Monitor(_handover.decode(packet[0]), packet[1])
+    # With the starter's end init becomes a child of this process, the nearest subreaper.
+    os.waitpid(pid, 0)
+    process.set_child_subreaper(False)
+    monitor.serve()
+
+
+def set_name(name: bytes) -> None:
     """As prctl(2) does, without ctypes and the memory that it touches."""
     comm = os.open("/proc/self/comm", os.O_WRONLY)
     os.write(comm, name)
     os.close(comm)
 
 
-def _leave_session() -> None:
-    """Nothing of the daemon's is kept: whoever reads its output would wait for its end as long as
-    containers run."""
-    os.setsid()
+def leave_daemon() -> None:
+    """Whoever reads the daemon's output would wait for its end as long as containers run."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)

@@ -1,9 +1,12 @@
-"""What the spare does while it waits: the first part of a monitor's life, on sample data.
+"""Lives of monitors on sample data, before there is a container.
 
-The first write of a forked process to each page that it shares with its parent costs a fault and a copy,
-some microseconds each, and whatever code runs writes to the objects that it uses: their reference counts.
-The rehearsal takes these faults before a container is asked for. It costs no memory: a monitor would touch
-the same pages."""
+They are lived for what they leave in memory. A forked process shares each page with its parent until one of
+them writes to it, and running code writes: the interpreter counts calls, specialises instructions and fills
+its caches on first use. Where the launcher has done that already, monitors need not: they stay small, and
+are quick from their first step.
+
+The spare rehearses once more while it waits, a monitor's first steps only: the pages that those write to in
+any case (reference counts) are copied then, not when a container is asked for."""
 
 from __future__ import annotations
 
@@ -14,66 +17,103 @@ import msgspec
 
 from cloche.kernel import process
 from cloche.launcher.protocol import Launch, Request
+from cloche.monitor import packets
 from cloche.monitor.control import Control
 from cloche.monitor.log import JsonLog
 from cloche.monitor.loop import Loop
+from cloche.monitor.monitor import Monitor
 from cloche.monitor.oom import OomWatcher
-from cloche.monitor.protocol import LogConfig, MonitorConfig, OomWatch, Started, Status
-from cloche.monitor.stdio import Pipes
+from cloche.monitor.protocol import LogConfig, MonitorConfig, OomWatch, Release, Status
+from cloche.monitor.start import Handover, start
+from cloche.monitor.stdio import pipes
 from cloche.plan import codec
-from cloche.plan.step import Trace
-from cloche.plan.steps.process import Signal
+from cloche.plan.steps.process import Await, Clone, Signal
 
-_STEPS = codec.encode((Signal("attached"),))
-_CONFIG = MonitorConfig(
-    id="",
-    socket_path="",
-    exit_path="",
-    terminal=False,
-    rows=0,
-    columns=0,
-    open_stdin=False,
-    stdin_once=False,
-    log=LogConfig("json-file", "", 1 << 20, 1, True),
-    oom=OomWatch(1, ""),
-    cgroup_paths=("",),
-    attach=(),
-)
-_SAMPLE = msgspec.msgpack.encode(Launch(_CONFIG, msgspec.Raw(_STEPS), msgspec.Raw(_STEPS)))
+_LIVES = 12
+"""Enough for the interpreter to have specialised what it will."""
+
+_HOST = codec.encode((Clone(()), Signal("attached")))
+_CONTAINER = codec.encode((Await("attached"),))
 
 
-def rehearse(decoder: msgspec.msgpack.Decoder[Request]) -> None:
-    """Leaves nothing behind but private memory."""
-    request = decoder.decode(_SAMPLE)
-    assert isinstance(request, Launch)
-    codec.decode(request.host)
-    _rehearse_log()
-    _rehearse_control()
-    _rehearse_pipes()
-    OomWatcher().begin(request.monitor.oom)
+def rehearse_lives(decoder: msgspec.msgpack.Decoder[Request]) -> None:
+    """In the launcher, before its memory is frozen. Without a place for the files nothing happens."""
+    directory = f"/tmp/cloche-rehearsal-{os.getpid()}"
+    try:
+        os.mkdir(directory, 0o700)
+    except OSError:
+        return
+    try:
+        for _ in range(_LIVES):
+            _live(decoder, directory)
+    finally:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
 
 
-def _rehearse_log() -> None:
+def _live(decoder: msgspec.msgpack.Decoder[Request], directory: str) -> None:
+    """A container whose init does no more than end."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    to_monitor, to_starter = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    packets.send(ours, msgspec.msgpack.encode(Release()))
+    request = _request(decoder, directory)
+    descriptors = [theirs.detach()]
+    start(request.monitor, request.host, request.container, descriptors, to_monitor)
+    packet = packets.receive(to_starter)
+    if packet:
+        Monitor(msgspec.msgpack.decode(packet[0], type=Handover), packet[1]).serve()
+    for end in (ours, to_monitor, to_starter):
+        end.close()
+
+
+def rehearse_start(decoder: msgspec.msgpack.Decoder[Request]) -> None:
+    """In the starter that waits for a request. Leaves nothing behind but private memory."""
+    codec.decode(_request(decoder, "").host)
+    ours, theirs = pipes(False, False)
+    packets.close([*ours.values(), *theirs.values()])
+    first, second = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    packets.send(first, msgspec.msgpack.encode(Status(os.getpid(), None, None, False)))
+    process.process_start_time(os.getpid())
+    first.close()
+    second.close()
+
+
+def rehearse_service() -> None:
+    """In the monitor to be. Leaves nothing behind but private memory."""
     file = os.memfd_create("rehearsal")
     log = JsonLog(LogConfig("json-file", f"/proc/self/fd/{file}", 1 << 20, 1, True))
     log.write(1, b"rehearsal\n")
     log.finish()
-    os.close(file)
-
-
-def _rehearse_control() -> None:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     status = Status(os.getpid(), None, None, False)
     control = Control(Loop(), ours.detach(), lambda: status, lambda request, descriptors: None)
     control.tell(status)
-    control.tell(Started(0, process.process_start_time(os.getpid()), 0, Trace((), ())))
     control.close()
     theirs.close()
+    OomWatcher().begin(OomWatch(1, ""))
+    packets.close([file, os.pidfd_open(os.getpid())])
 
 
-def _rehearse_pipes() -> None:
-    pipes = Pipes(False, False)
-    pipes.close_init()
-    os.close(pipes.stdout)
-    os.close(pipes.stderr)
-    os.close(os.pidfd_open(os.getpid()))
+def _request(decoder: msgspec.msgpack.Decoder[Request], directory: str) -> Launch:
+    launch = Launch(_config(directory), msgspec.Raw(_HOST), msgspec.Raw(_CONTAINER))
+    request = decoder.decode(msgspec.msgpack.encode(launch))
+    assert isinstance(request, Launch)
+    return request
+
+
+def _config(directory: str) -> MonitorConfig:
+    return MonitorConfig(
+        id="rehearsal",
+        socket_path=f"{directory}/socket",
+        exit_path=f"{directory}/exit",
+        terminal=False,
+        rows=0,
+        columns=0,
+        open_stdin=False,
+        stdin_once=False,
+        log=LogConfig("json-file", f"{directory}/log", 1 << 20, 1, True),
+        oom=OomWatch(1, ""),
+        cgroup_paths=(),
+        attach=(),
+    )

@@ -12,16 +12,19 @@ import _socket
 import gc
 import os
 import select
-import signal
 import sys
 import time
+
+# The module ``signal`` wraps each call in enums: more memory to write to in every child.
+from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, signal  # type: ignore[import-not-found]
 from typing import NoReturn
 
 from cloche.kernel import process
 from cloche.kernel.files import close_range
-from cloche.launcher import jobs
+from cloche.launcher import jobs, rehearsal
 from cloche.launcher.warmer import Warmer
 from cloche.monitor import packets
+from cloche.monitor.monitor import ignore_shutdown
 
 _REFILL_DELAY = 10
 """Milliseconds to leave the processor to a start before the next spare is forked, unless one is asked
@@ -37,15 +40,17 @@ def main(descriptor: int) -> None:
     # interpreter (CVE-2019-5736).
     process.set_dumpable(False)
     os.set_inheritable(descriptor, False)
+    signal(SIGINT, SIG_DFL)
+    rehearsal.rehearse_lives(jobs.decoder)
+    gc.collect()
+    # What the interpreter and the lives have left open; objects that own any of it are gone.
     close_range(3, descriptor - 1)
     close_range(descriptor + 1)
     # Children reap themselves.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal(SIGCHLD, SIG_IGN)
     socket = _socket.socket(fileno=descriptor)
     warmer = Warmer(descriptor)
     # Collecting would write to every object, and so unshare all memory between launcher and monitors.
-    gc.collect()
     gc.freeze()
     gc.disable()
     _keep_spare(socket, warmer)
@@ -85,17 +90,28 @@ def _fork_spare(socket: _socket.socket, warmer: Warmer) -> int:
     return taken
 
 
-def _spare(socket: _socket.socket, mine: int, warmer: Warmer) -> NoReturn:
+def _spare(socket: _socket.socket, taken: int, warmer: Warmer) -> NoReturn:
+    """A monitor to be, and its child, which takes the request and starts the container."""
     code = 1
     try:
-        process.set_name(b"cloche-spare")
-        jobs.prepare()
-        message, descriptors = _await_request(socket, warmer)
-        os.close(mine)
-        # The daemon's socket and the warmer are not the child's.
-        socket.close()
-        warmer.forget()
-        jobs.run(message, descriptors)
+        signal(SIGCHLD, SIG_DFL)
+        jobs.set_name(b"cloche-spare")
+        process.set_child_subreaper(True)
+        to_monitor, to_starter = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            to_starter.close()
+            rehearsal.rehearse_start(jobs.decoder)
+            _start(socket, taken, warmer, to_monitor)
+        else:
+            # The starter, and so init, is forked: it does not inherit that.
+            ignore_shutdown()
+            to_monitor.close()
+            os.close(taken)
+            socket.close()
+            warmer.forget()
+            rehearsal.rehearse_service()
+            jobs.supervise(to_starter, pid)
         code = 0
     except EOFError:
         code = 0
@@ -104,6 +120,15 @@ def _spare(socket: _socket.socket, mine: int, warmer: Warmer) -> NoReturn:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _start(socket: _socket.socket, taken: int, warmer: Warmer, monitor: _socket.socket) -> None:
+    message, descriptors = _await_request(socket, warmer)
+    # The next spare may come; the daemon's socket and the warmer are not the child's.
+    os.close(taken)
+    socket.close()
+    warmer.forget()
+    jobs.run(message, descriptors, monitor)
 
 
 def _await_request(socket: _socket.socket, warmer: Warmer) -> tuple[bytes, list[int]]:

@@ -14,7 +14,23 @@ from cloche.monitor.protocol import FromMonitor, Status, ToMonitor
 
 _to_monitor: msgspec.msgpack.Decoder[ToMonitor] = msgspec.msgpack.Decoder(ToMonitor)
 _encode = msgspec.msgpack.Encoder().encode
-_STREAM = _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+
+
+def listen(path: str) -> _socket.socket:
+    """A socket for later daemons, root's alone. Raises ``OSError``."""
+    directory = path.rpartition("/")[0]
+    if os.access(path, os.F_OK):
+        os.unlink(path)
+    elif not os.access(directory, os.F_OK):
+        os.mkdir(directory, 0o700)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
+    listener.listen(8)
+    return listener
 
 
 class Control:
@@ -41,22 +57,11 @@ class Control:
         """Some daemon is there."""
         return bool(self._daemons)
 
-    def listen(self, path: str) -> None:
-        """Take later daemons' connections there, root's alone. Raises ``OSError``."""
-        directory = path.rpartition("/")[0]
-        if os.access(path, os.F_OK):
-            os.unlink(path)
-        elif not os.access(directory, os.F_OK):
-            os.mkdir(directory, 0o700)
-        listener = _socket.socket(*_STREAM)
-        before = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(before)
-        listener.listen(8)
-        self._listener, self._path = listener, path
-        self._loop.watch(listener.fileno(), READ, self._accept)
+    def accept(self, listener: int, path: str) -> None:
+        """Take later daemons' connections there: ``listener`` is what ``listen`` made of ``path``."""
+        self._listener, self._path = _socket.socket(fileno=listener), path
+        self._listener.setblocking(False)
+        self._loop.watch(listener, READ, self._accept)
 
     def tell(self, message: FromMonitor) -> None:
         """Every daemon that listens. One that does not read, or has gone, is let go: it finds the truth

@@ -1,4 +1,4 @@
-"""The process beside each container: it makes it, owns its stdio and its log, and tells its end.
+"""The process beside each container: it owns its stdio and its log, and tells its end.
 
 It depends on nothing but the kernel: launcher and daemon may end, be killed and come back. Idle it holds
 no buffers and touches no memory, since what it touches is no longer shared with the launcher.
@@ -6,14 +6,10 @@ no buffers and touches no memory, since what it touches is no longer shared with
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from _signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal  # type: ignore[import-not-found]
 
-import msgspec
-
-from cloche.kernel import process
 from cloche.monitor import exit as ending
 from cloche.monitor import packets
 from cloche.monitor.control import Control
@@ -24,24 +20,17 @@ from cloche.monitor.protocol import (
     Attach,
     Detached,
     ExitRecord,
-    MonitorConfig,
+    LogConfig,
     OutOfMemory,
     Release,
     Resize,
     Signal,
-    Started,
-    StartFailed,
     Status,
     ToMonitor,
 )
-from cloche.monitor.stdio import Pipes
+from cloche.monitor.start import Handover
 from cloche.monitor.streams import Streams
-from cloche.plan import codec
-from cloche.plan.execution import Execution, run_host
-from cloche.plan.step import StepError, StepFailure
 
-NOT_FOUND, NOT_EXECUTABLE, NOT_STARTED = 127, 126, 128
-"""Exit codes of a container whose program did not start."""
 _DRAIN_PATIENCE = 2.0
 """Seconds that the output may stay open after the container's end: a process elsewhere was handed a copy
 of it."""
@@ -52,68 +41,37 @@ _REAP_INTERVAL = 1.0
 class Monitor:
     """One container, from its start to the delivery of its last byte."""
 
-    def __init__(self, config: MonitorConfig, control: int) -> None:
+    def __init__(self, handover: Handover, descriptors: list[int]) -> None:
+        """Takes over what the starter made, and the descriptors."""
+        config, started = handover.config, handover.started
+        ends = dict(zip(handover.names, descriptors, strict=False))
         self._config = config
-        self._loop = Loop()
-        self._control = Control(self._loop, control, self._status, self._receive)
-        self._oom = OomWatcher()
-        self._log: JsonLog | None = None
-        self._streams: Streams | None = None
-        self._started: Started | None = None
+        self._started = started
         self._exited: ExitRecord | None = None
-        self._pidfd = -1
         self._code = 0
         self._finished_at = 0
         self._deadline = 0.0
         self._released = False
-
-    def run(self, host: bytes | msgspec.Raw, container: bytes | msgspec.Raw, clients: list[int]) -> None:
-        """Make the container, then serve until it has ended and everything is delivered."""
-        try:
-            pipes = self._start(host, container)
-        except (StepError, OSError) as error:
-            self._fail(error.failure if isinstance(error, StepError) else _failure(error), clients)
-            return
-        _ignore_shutdown()
-        self._take_stdio(pipes, clients)
-        while self._serving():
-            self._loop.turn(self._timeout())
-            self._advance()
-
-    # --- start -------------------------------------------------------------------------------------------
-
-    def _start(self, host: bytes | msgspec.Raw, container: bytes | msgspec.Raw) -> Pipes:
-        config = self._config
-        if config.log.driver == "json-file":
-            self._log = JsonLog(config.log)
-        self._control.listen(config.socket_path)
-        pipes = Pipes(config.terminal, config.open_stdin)
-        run = Execution(pipes.init, container)
-        trace = run_host(codec.decode(host), run)
-        pid = run.init_pid
-        started = Started(pid, process.process_start_time(pid), time.time_ns(), trace)
-        self._control.tell(self._status())
-        self._control.tell(started)
-        self._started = started
-        self._pidfd = os.pidfd_open(pid)
-        return pipes
-
-    def _fail(self, failure: StepFailure, clients: list[int]) -> None:
-        self._control.tell(self._status())
-        self._control.tell(StartFailed(failure, start_code(failure)))
-        self._control.close()
-        packets.close(clients)
-
-    def _take_stdio(self, pipes: Pipes, clients: list[int]) -> None:
-        config = self._config
-        self._streams = Streams(self._loop, config, pipes, self._log, lambda: self._control.tell(Detached()))
-        for descriptor, attachment in zip(clients, config.attach, strict=True):
+        self._loop = Loop()
+        self._control = Control(self._loop, ends["control"], self._status, self._receive)
+        self._control.accept(ends["listener"], config.socket_path)
+        self._log = _open_log(config.log)
+        self._streams = Streams(self._loop, config, ends, self._log, lambda: self._control.tell(Detached()))
+        for descriptor, attachment in zip(descriptors[len(handover.names) :], config.attach, strict=True):
             self._streams.attach(descriptor, attachment)
         self._streams.begin()
+        self._pidfd = os.pidfd_open(started.pid)
         self._loop.watch(self._pidfd, READ, self._end)
+        self._oom = OomWatcher()
         self._oom.begin(config.oom)
         if self._oom.descriptor >= 0:
             self._loop.watch(self._oom.descriptor, self._oom.events, self._look_for_oom)
+
+    def serve(self) -> None:
+        """Until the container has ended and everything is delivered."""
+        while self._serving():
+            self._loop.turn(self._timeout())
+            self._advance()
 
     # --- the daemon --------------------------------------------------------------------------------------
 
@@ -122,13 +80,13 @@ class Monitor:
 
     def _receive(self, request: ToMonitor, descriptors: list[int]) -> None:
         streams = self._streams
-        if streams and isinstance(request, Attach) and descriptors:
+        if isinstance(request, Attach) and descriptors:
             streams.attach(descriptors.pop(), request.attachment)
             if self._exited:
                 streams.finish()
-        elif streams and isinstance(request, Resize):
+        elif isinstance(request, Resize):
             streams.resize(request.rows, request.columns)
-        elif isinstance(request, Signal) and self._started and not self._finished_at:
+        elif isinstance(request, Signal) and not self._finished_at:
             self._kill(self._started.pid, request.number)
         elif isinstance(request, Release):
             self._released = True
@@ -149,8 +107,6 @@ class Monitor:
     # --- the end -----------------------------------------------------------------------------------------
 
     def _end(self, _descriptor: int, _events: int) -> None:
-        assert self._streams
-        assert self._started
         _, status = os.waitpid(self._started.pid, 0)
         self._finished_at = time.time_ns()
         self._code = ending.exit_code(status)
@@ -166,14 +122,11 @@ class Monitor:
             self._log.reap()
         if not self._finished_at or self._exited:
             return
-        assert self._streams
         if not self._streams.open or time.monotonic() >= self._deadline:
             self._finish()
 
     def _finish(self) -> None:
         """Everything is read: the record first, then everybody is told."""
-        assert self._streams
-        assert self._started
         self._look_for_oom()
         if self._oom.descriptor >= 0:
             self._loop.unwatch(self._oom.descriptor)
@@ -195,7 +148,6 @@ class Monitor:
             return True
         if self._released or not self._control.connected:
             self._control.close()
-            assert self._streams
             return self._streams.delivering
         return True
 
@@ -205,23 +157,16 @@ class Monitor:
         return _REAP_INTERVAL if self._log and self._log.compressing else None
 
 
-def start_code(failure: StepFailure) -> int:
-    """The exit code of a container whose start failed so, as Docker counts."""
-    if failure.step != "Exec":
-        return NOT_STARTED
-    return NOT_FOUND if failure.errno == errno.ENOENT else NOT_EXECUTABLE
-
-
-def _failure(error: OSError) -> StepFailure:
-    return StepFailure(
-        "host", -1, "Monitor", "prepare the log and the socket", error.errno or 0, str(error), "", ""
-    )
-
-
-def _ignore_shutdown() -> None:
-    """A machine that goes down asks all processes to end: the monitor's container ends first, and its end
-    is recorded.
-
-    After init was forked, which would inherit that."""
+def ignore_shutdown() -> None:
+    """A machine that goes down asks all processes to end: the container ends first, and its end is
+    recorded."""
     for number in (SIGHUP, SIGINT, SIGTERM):
         signal(number, SIG_IGN)
+
+
+def _open_log(config: LogConfig) -> JsonLog | None:
+    try:
+        return JsonLog(config) if config.driver == "json-file" else None
+    except OSError:
+        # The starter could open it a moment ago; a container that runs is not stopped for its log's sake.
+        return None

@@ -13,29 +13,21 @@ STDIN_LIMIT = 64 << 10
 """Bytes waiting for the program above which clients' input is not read any more."""
 
 
-class Pipes:
-    """The program's ends go to init and are closed here after the start; ours stay. -1 is none."""
-
-    def __init__(self, terminal: bool, open_stdin: bool) -> None:
-        self.init: dict[str, int] = {}
-        """What the execution of the plan takes."""
-        self.stdin = self.stdout = self.stderr = -1
-        if terminal:
-            return
-        if open_stdin:
-            self.init["stdin"], self.stdin = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self.stdin, False)
-        else:
-            self.init["stdin"] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self.stdout, self.init["stdout"] = os.pipe2(os.O_CLOEXEC)
-        self.stderr, self.init["stderr"] = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.stdout, False)
-        os.set_blocking(self.stderr, False)
-
-    def close_init(self) -> None:
-        for name in ("stdin", "stdout", "stderr"):
-            if (descriptor := self.init.pop(name, -1)) >= 0:
-                os.close(descriptor)
+def pipes(terminal: bool, open_stdin: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """Our ends and the program's, by name. With a terminal there are none: its console comes from init."""
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    if terminal:
+        return ours, theirs
+    if open_stdin:
+        theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+    else:
+        theirs["stdin"] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for name in ("stdout", "stderr"):
+        ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
+    for descriptor in ours.values():
+        os.set_blocking(descriptor, False)
+    return ours, theirs
 
 
 class Stdin:

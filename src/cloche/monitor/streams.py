@@ -13,7 +13,7 @@ from cloche.monitor.attach import BUFFER_LIMIT, Client
 from cloche.monitor.log import JsonLog
 from cloche.monitor.loop import GONE, READ, WRITE, Loop
 from cloche.monitor.protocol import Attachment, MonitorConfig
-from cloche.monitor.stdio import CHUNK, Pipes, Stdin
+from cloche.monitor.stdio import CHUNK, Stdin
 
 STDOUT, STDERR = 1, 2
 
@@ -26,7 +26,7 @@ class Streams:
         self,
         loop: Loop,
         config: MonitorConfig,
-        pipes: Pipes,
+        ends: dict[str, int],
         log: JsonLog | None,
         detached: Callable[[], None],
     ) -> None:
@@ -39,11 +39,10 @@ class Streams:
         self._clients: dict[int, Client] = {}
         self._stdin: Stdin | None = None
         self._stdin_owner: Client | None = None
-        self._console = pipes.init.pop("console", -1)
+        self._console = ends.get("console", -1)
         self._sources: dict[int, int] = {}
         self._paused = False
         self._ending = self._finishing = False
-        pipes.close_init()
         if self._console >= 0:
             os.set_blocking(self._console, False)
             self._sources[self._console] = STDOUT
@@ -51,9 +50,9 @@ class Streams:
             # A second descriptor, since epoll takes each but once.
             self._stdin = Stdin(loop, os.dup(self._console), self._watch_clients)
         else:
-            self._sources = {pipes.stdout: STDOUT, pipes.stderr: STDERR}
-            if pipes.stdin >= 0:
-                self._stdin = Stdin(loop, pipes.stdin, self._watch_clients)
+            self._sources = {ends["stdout"]: STDOUT, ends["stderr"]: STDERR}
+            if "stdin" in ends:
+                self._stdin = Stdin(loop, ends["stdin"], self._watch_clients)
 
     def begin(self) -> None:
         """Read the program's output. Clients that attach before miss nothing."""
