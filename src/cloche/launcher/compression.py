@@ -133,8 +133,7 @@ class _Members:
 class _Zstandard:
     def __init__(self, source: _Replay) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MEMORY // 2)
-        self._stream = decompressor.stream_reader(source, read_size=_INPUT, read_across_frames=True)  # type:
-        ignore[arg - type]
+        self._stream = decompressor.stream_reader(source, read_size=_INPUT, read_across_frames=True)  # type: ignore[arg-type]
 
     def read(self, length: int) -> bytes:
         try:
