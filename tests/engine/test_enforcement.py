@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
@@ -150,6 +151,12 @@ async def test_the_default_bridge(rig: Rig) -> None:
     assert other.address != endpoint.address
     await rig.remove(first)
     await rig.remove(second)
+
+
+async def test_a_bridge_that_somebody_deleted_is_made_again(rig: Rig) -> None:
+    assert (await rig.run("true", network_mode="bridge"))[0] == 0
+    subprocess.run(["ip", "link", "delete", f"{rig.settings.name}0"], check=True)
+    assert (await rig.run("true", network_mode="bridge"))[0] == 0
 
 
 @pytest.mark.parametrize("path", ["/proc/kcore", "/sys/firmware"])

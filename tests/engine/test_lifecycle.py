@@ -229,3 +229,12 @@ async def test_eight_clients_at_once(rig: Rig) -> None:
 
     await asyncio.gather(*(client(number) for number in range(8)))
     await rig.clean()
+
+
+async def test_a_forced_removal_also_takes_what_is_just_being_started(rig: Rig) -> None:
+    created = await rig.create("sleep", "60")
+    starting = asyncio.create_task(rig.engine.containers.start(created.id))
+    await asyncio.sleep(0)
+    await rig.remove(created.id)
+    await starting
+    await rig.clean()

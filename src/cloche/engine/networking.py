@@ -4,6 +4,7 @@ starts."""
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 
 import msgspec
@@ -38,16 +39,23 @@ class Networking:
 
     async def allocate(self, id: str) -> EndpointRecord:
         """A free place on the bridge, which is made where it is not there yet. Raises ``Unavailable``."""
-        if self._bridge is None:
+        if not self._is_up():
             async with self._making:
-                if self._bridge is None:
-                    found = self.find()
-                    await self._launcher.run_plan(found.setup())
-                    self._bridge = found
+                if not self._is_up():
+                    await self._make()
         endpoint = self.preview()
         self._used[endpoint.address] = id
         self._last = endpoint.address
         return endpoint
+
+    def _is_up(self) -> bool:
+        """Somebody may have deleted the link; then it is made again."""
+        return self._bridge is not None and os.path.exists(f"/sys/class/net/{self._bridge.link}")
+
+    async def _make(self) -> None:
+        found = bridge.find(self._name, self._subnet)
+        await self._launcher.run_plan(found.setup())
+        self._bridge = found
 
     def preview(self) -> EndpointRecord:
         """The place that the next container will get."""

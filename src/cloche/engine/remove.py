@@ -21,15 +21,21 @@ its disk."""
 async def remove(context: Context, ref: str, force: bool) -> None:
     """See ``Containers.remove``."""
     container = context.registry.get(ref)
-    supervision = context.supervision(container.id)
-    if is_running(container):
-        if not force:
-            raise Conflict(
-                f'cannot remove container "/{container.name}": container is running: '
-                "stop the container before removing or force remove"
-            )
-        await _kill(context, container)
-    await supervision.owner.run("remove", lambda: _remove(context, container.id, force))
+    id = container.id
+    owner = context.supervision(id).owner
+    while True:
+        if is_running(container):
+            if not force:
+                raise Conflict(
+                    f'cannot remove container "/{container.name}": container is running: '
+                    "stop the container before removing or force remove"
+                )
+            await _kill(context, container)
+        # Somebody may have started it in between; then it is all to be done again.
+        running = await owner.run("remove", lambda: _remove(context, id, force))
+        if running is None:
+            return
+        container = running
 
 
 async def _kill(context: Context, container: Container) -> None:
@@ -54,15 +60,17 @@ async def _kill(context: Context, container: Container) -> None:
         ) from None
 
 
-async def _remove(context: Context, id: str, force: bool) -> None:
+async def _remove(context: Context, id: str, force: bool) -> Container | None:
+    """Take it away, unless it runs: then it is returned."""
     container = context.registry.by_id(id)
     if container is None:
         if force:
-            return
+            return None
         raise NotFound(f"No such container: {id}")
     if is_running(container):
-        raise Conflict(f'cannot remove container "/{container.name}": it was started again meanwhile')
+        return container
     await take_away(context, container)
+    return None
 
 
 async def take_away(context: Context, container: Container, error: str = "") -> None:

@@ -199,3 +199,7 @@ async def _keep_plan(context: Context, id: str, plan: Plan, trace: Trace) -> Non
         return
     with open(descriptor, "wb") as file:
         file.write(msgspec.msgpack.encode((*sides, trace)))
+    supervision = context.supervision(id)
+    if supervision.trace is trace:
+        # Plans are large, and rarely asked for.
+        supervision.plan = supervision.trace = None
