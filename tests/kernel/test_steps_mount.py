@@ -69,6 +69,21 @@ def test_overlay_of_a_hundred_layers_with_long_names(box: Box, tmp_path: Path) -
     )
 
 
+def test_overlay_of_a_hundred_layers_in_one_page_of_options(box: Box, tmp_path: Path) -> None:
+    """A path too long for fsconfig(2) needs mount(2), as every path does before Linux 6.8."""
+    base = tmp_path / ("d" * 250)
+    box.root.rename(tmp_path / "bottom")
+    layers = [base / f"layer{number:011}" / "diff" for number in range(120)]
+    for number, layer in enumerate(layers):
+        layer.mkdir(parents=True)
+        (layer / f"file{number}").touch()
+    (tmp_path / "bottom").rename(base / "bottom")
+    step = overlay(base, (*(str(layer) for layer in layers), str(base / "bottom")))
+    code, output = run_overlay(box, step, "echo new > /made; ls -d /file*")
+    assert (code, len(output.split())) == (0, 120)
+    assert (base / "upper" / "made").read_text() == "new\n"
+
+
 def test_overlay_read_only(box: Box, tmp_path: Path) -> None:
     step = overlay(tmp_path, (str(box.root),), readonly=True)
     code, output = run_overlay(box, step, "echo > /made")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cloche.kernel import files, mounts
@@ -110,15 +111,25 @@ class MountOverlay(Step, frozen=True):
             os.close(context)
 
     def _mount_joined(self) -> int:
-        flags = mounts.MS_RDONLY if self.readonly else 0
-        mounts.mount("overlay", self.target, "overlay", flags, self._joined_options(self.upper, self.work))
+        """mount(2) takes one page of options: the layers are named from the directory that they share, or a
+        hundred of them would not fit."""
+        paths = [path for path in (*self.lower, self.upper, self.work) if path]
+        shared = os.path.commonpath(paths)
+        options = self._joined_options(lambda path: os.path.relpath(path, shared))
+        os.chdir(shared)
+        try:
+            mounts.mount(
+                "overlay", self.target, "overlay", mounts.MS_RDONLY if self.readonly else 0, options
+            )
+        finally:
+            os.chdir("/")
         return os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def _joined_options(self, upper: str, work: str) -> str:
-        layers = ":".join(_escape(layer) for layer in self.lower)
+    def _joined_options(self, name: Callable[[str], str] = str, changes: bool = True) -> str:
+        layers = ":".join(_escape(name(layer)) for layer in self.lower)
         parts = [f"lowerdir={layers}"]
-        if upper:
-            parts += [f"upperdir={_escape(upper)}", f"workdir={_escape(work)}"]
+        if self.upper and changes:
+            parts += [f"upperdir={_escape(name(self.upper))}", f"workdir={_escape(name(self.work))}"]
         return ",".join([*parts, *self.options])
 
     def describe(self) -> str:
@@ -127,12 +138,12 @@ class MountOverlay(Step, frozen=True):
         return f"{text} at {self.target}{' read-only' if self.readonly else ''}"
 
     def shell(self) -> str:
-        options = self._joined_options(self.upper, self.work) + (",ro" if self.readonly else "")
+        options = self._joined_options() + (",ro" if self.readonly else "")
         return f"mount -t overlay -o {quote(options)} overlay {quote(self.target)}"
 
     def script(self) -> str:
         """The same with changes going to the script's own scratch directory."""
-        options = self._joined_options("", "") + (",ro" if self.readonly else "")
+        options = self._joined_options(changes=False) + (",ro" if self.readonly else "")
         own = ',upperdir="$scratch/upper",workdir="$scratch/work"' if self.upper else ""
         mount = f'mount -t overlay -o {quote(options)}{own} overlay "$root"'
         return f'mkdir -p "$scratch/upper" "$scratch/work"\n{mount}'
