@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
+from cloche.engine.ends import clear_cgroups
 from cloche.engine.engine import Engine
 from cloche.errors import Unavailable
+from cloche.monitor.exit import write_record
+from cloche.monitor.protocol import ExitRecord
 
 
 async def test_running_containers_are_found_again(rig: Rig) -> None:
@@ -78,6 +81,43 @@ async def test_monitor_and_daemon_both_killed(rig: Rig) -> None:
     state = rig.engine.containers.get(id).state
     assert (state.status, state.exit_code) == ("exited", 137)
     assert "monitor died" in state.error
+    await rig.remove(id)
+    await rig.clean()
+
+
+async def test_after_a_restart_of_the_machine_a_pid_in_a_row_is_a_strangers(rig: Rig) -> None:
+    id = await rig.start("sleep", "60")
+    container = rig.engine.containers.get(id)
+    pid = container.state.pid
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    await rig.engine._context.store.write(lambda transaction: transaction.set_fact("boot", "another"))
+    await rig.engine.close()
+    os.kill(monitor, signal.SIGKILL)
+    rig.engine = Engine(rig.settings)
+    await rig.engine.start()
+    state = rig.engine.containers.get(id).state
+    assert (state.status, state.exit_code) == ("exited", 137)
+    assert "machine was restarted" in state.error
+    assert not _dead(pid)
+    clear_cgroups(rig.engine._context, container)
+    await rig.engine.containers.start(id)
+    await rig.reopen()
+    assert rig.engine.containers.get(id).state.status == "running"
+    await rig.remove(id)
+    await rig.clean()
+
+
+async def test_an_exit_record_of_an_earlier_run_is_not_believed(rig: Rig) -> None:
+    id = await rig.start("sleep", "60")
+    state = rig.engine.containers.get(id).state
+    monitor = int(Path(f"/proc/{state.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    await rig.engine.close()
+    os.kill(monitor, signal.SIGKILL)
+    old = ExitRecord(5, False, state.started_at - 10**10, state.started_at - 10**9)
+    write_record(f"{rig.settings.root}/containers/{id}/exit", old)
+    rig.engine = Engine(rig.settings)
+    await rig.engine.start()
+    assert rig.engine.containers.get(id).state.exit_code == 137
     await rig.remove(id)
     await rig.clean()
 

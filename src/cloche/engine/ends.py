@@ -129,21 +129,25 @@ def read_exit(context: Context, id: str) -> ExitRecord | None:
         return None
 
 
-async def lost(context: Context, id: str) -> None:
+async def lost(context: Context, id: str, rebooted: bool = False) -> None:
     """The monitor is gone. What it wrote is the truth; without that the program, which nobody watches any
-    more, is killed."""
+    more, is killed. After a restart of the machine there is none: what has its pid is somebody else."""
     container = context.registry.by_id(id)
     if container is None or not is_running(container):
         return
     record = read_exit(context, id)
-    if record:
+    # A power cut can bring back the record of the run before.
+    if record and record.started_at == container.state.started_at:
         await settle(context, id, record)
         return
-    _kill_init(container.state)
-    await asyncio.to_thread(clear_cgroups, context, container)
-
+    if rebooted:
+        error = "the machine was restarted while the container ran"
+    else:
+        error = "the container's monitor died; the container was killed"
+        _kill_init(container.state)
+        await asyncio.to_thread(clear_cgroups, context, container)
     record = ExitRecord(KILLED, container.state.oom_killed, container.state.started_at, time.time_ns())
-    await settle(context, id, record, "the container's monitor died; the container was killed")
+    await settle(context, id, record, error)
 
 
 def _kill_init(state: ContainerState) -> None:

@@ -27,24 +27,36 @@ STATUS_DEADLINE = 10.0
 
 async def recover(context: Context) -> None:
     """Bring all records up to date; nothing is served before that."""
+    boot = _boot()
+    known = context.store.read(lambda queries: queries.fact("boot"))
+    rebooted = known not in (None, boot)
     containers = context.registry.load()
     for container in containers:
         context.networking.recover(container)
-    await asyncio.gather(*(_recover_one(context, container) for container in containers))
+    await asyncio.gather(*(_recover_one(context, container, rebooted) for container in containers))
+    if known != boot:
+        # Not before all rows say that nothing runs any more.
+        await context.store.write(lambda transaction: transaction.set_fact("boot", boot))
     _collect(context)
     strays = _stray_cgroups(context, context.registry.ids())
     context.background(_collect_slowly(context, strays), "collecting what crashes left")
 
 
-async def _recover_one(context: Context, container: Container) -> None:
+def _boot() -> str:
+    """The kernel's own id of its present run: pids in rows of another one mean nothing."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+async def _recover_one(context: Context, container: Container, rebooted: bool) -> None:
     supervision = context.supervision(container.id)
     try:
-        await supervision.owner.run("recovery", lambda: _find(context, container))
+        await supervision.owner.run("recovery", lambda: _find(context, container, rebooted))
     except Exception as error:
         _log.error("container %s cannot be recovered: %s", container.id[:12], error, exc_info=error)
 
 
-async def _find(context: Context, container: Container) -> None:
+async def _find(context: Context, container: Container, rebooted: bool) -> None:
     if not context.snapshots.exists(container.id):
         _log.warning("container %s is forgotten: its removal was interrupted", container.id[:12])
         await remove.take_away(context, container)
@@ -52,7 +64,7 @@ async def _find(context: Context, container: Container) -> None:
     try:
         connection = await MonitorConnection.connect(context.paths.socket(container.id))
     except Unavailable:
-        await _without_monitor(context, container)
+        await _without_monitor(context, container, rebooted)
         return
     try:
         async with asyncio.timeout(STATUS_DEADLINE):
@@ -61,7 +73,7 @@ async def _find(context: Context, container: Container) -> None:
         found = None
     if found is None:
         connection.close()
-        await _without_monitor(context, container)
+        await _without_monitor(context, container, rebooted)
         return
     await _with_monitor(context, container, connection, found)
 
@@ -108,10 +120,10 @@ def _running(previous: ContainerState, started: Started) -> ContainerState:
     )
 
 
-async def _without_monitor(context: Context, container: Container) -> None:
+async def _without_monitor(context: Context, container: Container, rebooted: bool) -> None:
     record = ends.read_exit(context, container.id)
     if is_running(container):
-        await ends.lost(context, container.id)
+        await ends.lost(context, container.id, rebooted)
     elif record and record.finished_at > container.state.finished_at:
         # It was started and has ended before the last daemon could write either down.
         state = replace(container.state, status="running", started_at=record.started_at)
