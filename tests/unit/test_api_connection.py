@@ -205,3 +205,14 @@ async def test_versions_out_of_range(door: Door, version: str, message: str) -> 
     assert f'{{"message":"{message}"}}'.encode() in answer
     assert b"Api-Version: 1.51\r\n" in answer
     client.close()
+
+
+async def test_what_is_no_http(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    path, _, _ = door
+    client = await connect(path)
+    client.send(b"\x16\x03\x01 hello\r\n\r\n")
+    answer = await receive(client)
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert b'{"message": ' in answer
+    assert caplog.records == []
+    client.close()

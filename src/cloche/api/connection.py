@@ -8,6 +8,7 @@ request is cut off before the parser sees what follows, and reading stops until 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+_log = logging.getLogger("cloche.api")
 _HIJACKER = re.compile(rb"POST (?:/v[0-9.]+)?/containers/[^/ ]+/attach[? ]")
 _START = b"POST "
 _MAX_HEAD = 64 << 10
@@ -82,6 +84,21 @@ class Connection(RequestHandler):
         # Closes the transport's own descriptor only: asyncio shuts no socket down.
         self.force_close()
         return descriptor, held
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP: a client's fault, so nothing for the daemon's log."""
+        if request.writer.output_size:
+            raise ConnectionResetError("part of an answer is out already")
+        _log.debug("broken request: %s", message or exc)
+        response = web.json_response({"message": message or str(exc)}, status=status)
+        response.force_close()
+        return response
 
     def cancel_when_lost(self) -> None:
         """End the present task when the client goes: for answers that last as long as the client listens."""
