@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from cloche.content.store import ContentStore
@@ -68,14 +68,17 @@ async def saved(store: ImageStore, *refs: str) -> bytes:
     return b"".join([piece async for piece in save(store, list(refs))])
 
 
-def tar(files: dict[str, bytes | str]) -> bytes:
-    """``str`` content is a symbolic link."""
+def tar(files: Mapping[str, bytes | str | int]) -> bytes:
+    """``str`` content is a symbolic link, ``int`` a directory's mode."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             if isinstance(content, str):
                 info.type, info.linkname = tarfile.SYMTYPE, content
+                archive.addfile(info)
+            elif isinstance(content, int):
+                info.type, info.mode = tarfile.DIRTYPE, content & 0o7777
                 archive.addfile(info)
             else:
                 info.size = len(content)

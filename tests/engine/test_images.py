@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -117,6 +118,26 @@ async def test_layers_are_shared(store: ImageStore) -> None:
     await store.remove("app:1", False, nobody)
     assert len(store.snapshots.keys()) == 1
     assert store.get("b:1").size == 100_001
+
+
+async def test_a_layer_that_is_there_is_not_kept_twice(store: ImageStore) -> None:
+    await loaded(store, docker_archive(["app:1"]))
+    before = set(store.content.digests())
+    await loaded(store, docker_archive(["app:1"], gzip.compress))
+    assert set(store.content.digests()) == before
+
+
+async def test_a_layer_s_root_directory(store: ImageStore) -> None:
+    """One that does not mention it has that of the layer below."""
+    strict, silent, open_again = (
+        tar({"./": 0o700, "a": b"1"}),
+        tar({"b": b"2"}),
+        tar({"./": 0o755, "c": b"3"}),
+    )
+    layers = (strict, silent, open_again)
+    await loaded(store, simple_archive("app:1", config(*layers), *layers))
+    roots = store.snapshots.layers(store.get("app:1").chain_id or "")
+    assert [stat.S_IMODE(os.stat(root).st_mode) for root in roots] == [0o755, 0o700, 0o700]
 
 
 async def test_an_oci_layout_picks_this_machine_s_image(store: ImageStore) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.kernel.sandbox import forked
 
 from cloche.errors import Conflict, NotFound
 from cloche.kernel.namespaces import CLONE_NEWNS
@@ -13,7 +14,6 @@ from cloche.plan.execution import Execution
 from cloche.plan.step import Step
 from cloche.snapshots.contract import Snapshotter
 from cloche.snapshots.overlay2 import Overlay2
-from tests.kernel.sandbox import forked
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="storage drivers need root")
 

@@ -74,7 +74,7 @@ async def single_layer(
     async with store.lock:
         try:
             blob = await asyncio.to_thread(ingest.commit)
-            row = await store.layers.unpack(blob, None)
+            (row,) = await store.layers.unpack([blob])
             config = msgspec.structs.replace(config, rootfs=RootFS("layers", [row.diff_id]))
             return await store.register(msgspec.json.encode(config), [row], references)
         except BaseException:

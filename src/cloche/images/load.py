@@ -15,7 +15,6 @@ from cloche.images.feed import in_thread
 from cloche.images.model import Descriptor, Image
 from cloche.images.reference import familiar, with_tag
 from cloche.images.store import ImageStore, decode_config
-from cloche.state.rows import LayerRow
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 """Machine names of the kernel -> of Go, which images use."""
@@ -94,13 +93,13 @@ async def _load_one(store: ImageStore, contents: Archive, found: _Found) -> Imag
             f"{found.config} lists {len(config.rootfs.diff_ids)} layers, "
             f"the archive has {len(found.layers)} for it"
         )
-    rows: list[LayerRow] = []
     try:
-        for name, diff_id in zip(found.layers, config.rootfs.diff_ids, strict=True):
-            parent = rows[-1].chain_id if rows else None
-            digest = await asyncio.to_thread(contents.commit, name)
-            rows.append(await store.layers.unpack(digest, parent, diff_id))
-        return await store.register(blob, rows, found.references)
+        blobs = [await asyncio.to_thread(contents.commit, name) for name in found.layers]
+        rows = await store.layers.unpack(blobs, config.rootfs.diff_ids)
+        image = await store.register(blob, rows, found.references)
+        if not {row.blob for row in rows}.issuperset(blobs):
+            await store.sweep()  # a layer was there already, from a tar compressed otherwise
+        return image
     except BaseException:
         await store.sweep()
         raise

@@ -65,6 +65,8 @@ class LayerUnpacked(msgspec.Struct, frozen=True, tag="unpacked"):
     size: int
     """Bytes of file content unpacked."""
     files: int
+    root: bool = False
+    """Whether the layer says what its root directory itself is like."""
 
 
 class JobFailed(msgspec.Struct, frozen=True, tag="failed"):

@@ -89,7 +89,7 @@ def unpack(stream: int, target: str, whiteouts: str) -> JobAnswer:
         invalid = bool(name) and error.errno in _FAULTS_OF_THE_ARCHIVE
         reason = error.strerror or str(error)
         return JobFailed(f"cannot unpack the layer: {_at(name)}{reason}", error.errno or 0, invalid)
-    return LayerUnpacked("sha256:" + hasher.hexdigest(), layer.size, layer.files)
+    return LayerUnpacked("sha256:" + hasher.hexdigest(), layer.size, layer.files, layer.root)
 
 
 def _at(name: bytes) -> str:
@@ -129,6 +129,7 @@ class Layer:
     def __init__(self, overlay: bool) -> None:
         self.size = 0
         self.files = 0
+        self.root = False
         self._overlay = overlay
         self._directories: dict[bytes, Entry] = {}
         self._unpacked: set[bytes] = set()
@@ -146,6 +147,7 @@ class Layer:
         if path == b".":
             if entry.kind != tar.DIRECTORY:
                 raise BrokenTar("the layer's root is not a directory")
+            self.root = True
             self._directories[path] = entry
             return
         self.files += 1

@@ -30,6 +30,8 @@ class Snapshotter(Protocol):
 
     name: str
     """Docker's name of the driver, e.g. ``overlay2``."""
+    independent_layers: bool
+    """True where layers can be unpacked side by side: prepared without a parent, which ``commit`` names."""
 
     def prepare(self, key: str, parent: str | None) -> None:
         """Make an active snapshot. Raises ``Conflict`` where the key exists, ``NotFound`` for an unknown
@@ -38,9 +40,10 @@ class Snapshotter(Protocol):
     def writable(self, key: str) -> str:
         """Host directory where a new layer is unpacked (an active snapshot's own changes)."""
 
-    def commit(self, key: str, name: str) -> None:
+    def commit(self, key: str, name: str, parent: str | None = None) -> None:
         """Make the active snapshot ``key`` the committed one ``name``, durably. An existing ``name`` wins:
-        the active one is then discarded."""
+        the active one is then discarded. ``parent`` is for ``independent_layers``; raises ``NotFound``,
+        ``Conflict`` as ``prepare`` does."""
 
     def mounts(self, key: str, target: str, readonly: bool = False) -> tuple[Step, ...]:
         """Steps that put the snapshot at ``target``. An active one is mounted writable unless ``readonly``.

@@ -44,6 +44,7 @@ class Overlay2:
     """The driver on ``root`` (``ROOT/overlay2``); ``trash`` is a directory on the same file system."""
 
     name = "overlay2"
+    independent_layers = True
 
     def __init__(self, root: str, trash: str) -> None:
         os.makedirs(root, mode=0o710, exist_ok=True)
@@ -107,14 +108,18 @@ class Overlay2:
     def writable(self, key: str) -> str:
         return self._path(self._active(key), "diff")
 
-    def commit(self, key: str, name: str) -> None:
+    def commit(self, key: str, name: str, parent: str | None = None) -> None:
         entry = self._active(key)
         with self._lock:
             taken = name in self._entries
+            below = self._committed(parent) if parent is not None else None
         if taken:
             self.remove(key)
             return
         old = self._path(entry)
+        if below is not None and entry.parent is None:
+            os.symlink(f"../{below.name}", os.path.join(old, "parent"))
+            entry = entry._replace(parent=parent)
         _sync(old)
         os.rename(os.path.join(old, "work"), self._waste())
         os.symlink(name, os.path.join(old, "key.new"))
@@ -123,7 +128,14 @@ class Overlay2:
             os.rename(old, os.path.join(self._root, _name(name)))
             del self._entries[key]
             self._entries[name] = _Entry(_name(name), entry.parent, False)
-        _sync(self._root)
+        self._sync_root()
+
+    def _sync_root(self) -> None:
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def mounts(self, key: str, target: str, readonly: bool = False) -> tuple[Step, ...]:
         entry = self._entry(key)
@@ -260,6 +272,7 @@ def _options() -> tuple[str, ...]:
 
 
 def _sync(directory: str) -> None:
+    """All of the layer's files at once: an fsync for each of thousands would take minutes."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syncfs(descriptor)
