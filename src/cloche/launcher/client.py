@@ -40,10 +40,11 @@ from cloche.monitor.protocol import (
 from cloche.plan import codec
 from cloche.plan.step import Step
 
+# msgspec takes typing_extensions where it is installed; it is large, and nothing here needs it.
 _PROGRAM = (
-    "import sys; sys.path += sys.argv[2:]; from cloche.launcher.server import main; main(int(sys.argv[1]))"
+    "import sys; sys.path += sys.argv[2:]; sys.modules['typing_extensions'] = None; "
+    "from cloche.launcher.server import main; main(int(sys.argv[1]))"
 )
-
 
 _to_daemon: msgspec.msgpack.Decoder[FromMonitor] = msgspec.msgpack.Decoder(FromMonitor)
 _answer: msgspec.msgpack.Decoder[JobAnswer] = msgspec.msgpack.Decoder(JobAnswer)

@@ -18,11 +18,8 @@ import msgspec
 from cloche.kernel import process
 from cloche.launcher.protocol import Launch, Request
 from cloche.monitor import packets
-from cloche.monitor.control import Control
 from cloche.monitor.log import JsonLog
-from cloche.monitor.loop import Loop
 from cloche.monitor.monitor import Monitor
-from cloche.monitor.oom import OomWatcher
 from cloche.monitor.protocol import LogConfig, MonitorConfig, OomWatch, Release, Status
 from cloche.monitor.start import Handover, start
 from cloche.monitor.stdio import pipes
@@ -46,6 +43,8 @@ def rehearse_lives(decoder: msgspec.msgpack.Decoder[Request]) -> None:
     try:
         for _ in range(_LIVES):
             _live(decoder, directory)
+            _rehearse_log()
+            rehearse_start(decoder)
     finally:
         for name in os.listdir(directory):
             os.unlink(f"{directory}/{name}")
@@ -79,20 +78,12 @@ def rehearse_start(decoder: msgspec.msgpack.Decoder[Request]) -> None:
     second.close()
 
 
-def rehearse_service() -> None:
-    """In the monitor to be. Leaves nothing behind but private memory."""
+def _rehearse_log() -> None:
     file = os.memfd_create("rehearsal")
     log = JsonLog(LogConfig("json-file", f"/proc/self/fd/{file}", 1 << 20, 1, True))
     log.write(1, b"rehearsal\n")
     log.finish()
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    status = Status(os.getpid(), None, None, False)
-    control = Control(Loop(), ours.detach(), lambda: status, lambda request, descriptors: None)
-    control.tell(status)
-    control.close()
-    theirs.close()
-    OomWatcher().begin(OomWatch(1, ""))
-    packets.close([file, os.pidfd_open(os.getpid())])
+    os.close(file)
 
 
 def _request(decoder: msgspec.msgpack.Decoder[Request], directory: str) -> Launch:

@@ -110,7 +110,6 @@ def _spare(socket: _socket.socket, taken: int, warmer: Warmer) -> NoReturn:
             os.close(taken)
             socket.close()
             warmer.forget()
-            rehearsal.rehearse_service()
             jobs.supervise(to_starter, pid)
         code = 0
     except EOFError:
