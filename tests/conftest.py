@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-_MARK = "CLOCHE_TEST_DAEMON"
 PATIENCE = 10.0
 """Seconds that things may take to come or go."""
 
@@ -57,7 +56,8 @@ class Daemon:
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
-                env={**os.environ, _MARK: self.name},
+                # The one variable that the daemon passes on to its own processes (and to no container's).
+                env={**os.environ, "PATH": f"{os.environ['PATH']}:{self.directory}"},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 stdout=log,
@@ -138,13 +138,13 @@ class Daemon:
             self.ok("rm", "-f", *names)
 
     def processes(self) -> dict[int, str]:
-        """Ours: started with our mark in the environment, or inside a cgroup of ours."""
+        """Ours: with our directory in the PATH, or inside a cgroup of ours."""
         found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
-                marked = f"{_MARK}={self.name}\0".encode() in (entry / "environ").read_bytes()
+                marked = f":{self.directory}\0".encode() in (entry / "environ").read_bytes()
                 inside = f"/{self.name}/" in (entry / "cgroup").read_text()
                 if marked or inside:
                     command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
