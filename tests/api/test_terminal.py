@@ -32,6 +32,8 @@ def test_control_c_reaches_the_program(daemon: Daemon) -> None:
         terminal.expect(b"/ # ")
         terminal.type(b"echo alive $((1+1))\n")
         terminal.expect(b"alive 2\r\n")
+        # Ctrl-D means the end only at the prompt.
+        terminal.expect(b"/ # ")
         terminal.type(b"\x04")
         terminal.end()
 
