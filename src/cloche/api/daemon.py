@@ -76,11 +76,26 @@ def _serve(asked: options.Options, listeners: list[socket.socket]) -> None:
     asyncio.run(_run(asked, listeners))
 
 
+def _import_http() -> None:
+    """aiohttp reads the machine's CA certificates while it is imported: a quarter of the daemon's start, for
+    connections that it makes later or never. Whoever connects over TLS brings
+    ``ssl.create_default_context()``."""
+    import ssl
+
+    load = ssl.SSLContext.load_default_certs
+    ssl.SSLContext.load_default_certs = lambda *_: None  # type: ignore[method-assign]
+    try:
+        import aiohttp  # noqa: F401
+    finally:
+        ssl.SSLContext.load_default_certs = load  # type: ignore[method-assign]
+
+
 async def _run(asked: options.Options, listeners: list[socket.socket]) -> None:
     import asyncio
     import gc
     import signal
 
+    _import_http()
     from cloche.api.call import Service
     from cloche.api.server import Server
     from cloche.engine.engine import Engine
