@@ -82,12 +82,12 @@ def _import_http() -> None:
     ``ssl.create_default_context()``."""
     import ssl
 
-    load = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = lambda *_: None  # type: ignore[method-assign]
+    # Hides the method of the C class that SSLContext derives from.
+    ssl.SSLContext.set_default_verify_paths = lambda *_: None  # type: ignore[method-assign]
     try:
         import aiohttp  # noqa: F401
     finally:
-        ssl.SSLContext.load_default_certs = load  # type: ignore[method-assign]
+        del ssl.SSLContext.set_default_verify_paths
 
 
 async def _run(asked: options.Options, listeners: list[socket.socket]) -> None:
