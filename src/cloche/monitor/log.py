@@ -21,6 +21,8 @@ LINE_LIMIT = 16 << 10
 
 _HEAD = b'{"log":"'
 _STREAM = {1: b'","stream":"stdout","time":"', 2: b'","stream":"stderr","time":"'}
+_PATIENCE = 4
+"""Times its size to which the live file may grow while the last one is being compressed."""
 _COMPRESSION = 1
 """zlib level. Log text shrinks about tenfold on it, at four times the speed of the usual 6."""
 
@@ -45,21 +47,22 @@ class JsonLog:
     def write(self, stream: int, chunk: bytes) -> None:
         """Log ``chunk`` of stream 1 or 2. A last line without its end is kept for the next call."""
         data = self._partial[stream] + chunk
-        position, size = 0, len(data)
+        start = position = 0
         tail = b'%s%s"}\n' % (_STREAM[stream], self._timestamp())
         records = []
-        while size - position >= LINE_LIMIT:
+        while len(data) - position >= LINE_LIMIT:
             end = data.rfind(b"\n", position, position + LINE_LIMIT) + 1
             if end:
-                records.append(_lines(data[position:end], tail))
-            else:
-                end = _character_end(data, position + LINE_LIMIT)
-                records.append(_record(data[position:end], tail))
-            position = end
-        end = data.rfind(b"\n", position) + 1
-        if end:
-            records.append(_lines(data[position:end], tail))
-            position = end
+                position = end
+                continue
+            if position > start:
+                records.append(_lines(data[start:position], tail))
+            start = _character_end(data, position + LINE_LIMIT)
+            records.append(_record(data[position:start], tail))
+            position = start
+        position = max(position, data.rfind(b"\n", position) + 1)
+        if position > start:
+            records.append(_lines(data[start:position], tail))
         self._partial[stream] = data[position:]
         if records:
             self._append(b"".join(records))
@@ -114,8 +117,8 @@ class JsonLog:
     def _rotate(self, coming: int) -> None:
         """Rename, so that whoever follows the file goes on by its inode."""
         self.reap()
-        # The compressor is behind: let the live file grow to twice its size before anybody has to wait.
-        if self._compressor and self._size + coming <= 2 * self._config.max_size:
+        # The compressor is behind: let the live file grow before anybody has to wait.
+        if self._compressor and self._size + coming <= _PATIENCE * self._config.max_size:
             return
         self.reap(wait=True)
         path, kept = self._config.path, self._config.max_file
@@ -151,7 +154,6 @@ class JsonLog:
             try:
                 # The container's stdin must not stay open for this child's sake.
                 close_range(0)
-                os.nice(10)
                 compress(f"{self._config.path}.1")
             finally:
                 os._exit(0)
@@ -170,18 +172,16 @@ def compress(path: str) -> None:
 
 
 def _lines(data: bytes, tail: bytes) -> bytes:
-    """Records of whole lines, in a few passes of C.
-
-    The text is escaped as one JSON string, then each escaped newline becomes the end of a record. An
-    escaped backslash followed by an ``n`` only looks like one: those backslashes are a NUL meanwhile, a
-    byte that JSON text cannot hold."""
+    """Records of whole lines, in a few passes of C: the text is escaped as one JSON string, then each
+    escaped newline becomes the end of a record."""
+    separator = b"\\n" + tail + _HEAD
     text = _encode(data.decode("utf-8", "replace"))
-    backslashes = b"\\\\" in text
-    if backslashes:
-        text = text.replace(b"\\\\", b"\0")
-    text = text.replace(b"\\n", b"\\n" + tail + _HEAD)
-    if backslashes:
-        text = text.replace(b"\0", b"\\\\")
+    if len(text) == len(data) + data.count(b"\n") + 2 and b"\xef\xbf\xbd" not in text:
+        # Nothing but the newlines had to be escaped or replaced.
+        return _HEAD + data.replace(b"\n", separator)[: -len(_HEAD)]
+    # An escaped backslash followed by an ``n`` only looks like an escaped newline: those backslashes are a
+    # NUL meanwhile, a byte that JSON text cannot hold.
+    text = text.replace(b"\\\\", b"\0").replace(b"\\n", separator).replace(b"\0", b"\\\\")
     # Between the quotes, without the head of a record that does not follow.
     return _HEAD + text[1 : -1 - len(_HEAD)]
 
