@@ -104,13 +104,23 @@ def test_rotation_keeps_the_newest_and_compresses(tmp_path: Path) -> None:
     log = JsonLog(config(tmp_path / "log", size=20_000, files=3))
     for number in range(1000):
         log.write(1, b"line %04d\n" % number)
-    log.reap(wait=True)
+        log.reap(wait=True)
     log.finish()
     assert sorted(os.listdir(tmp_path)) == ["log", "log.1.gz", "log.2.gz"]
-    assert all(os.stat(tmp_path / name).st_size <= 80_000 for name in os.listdir(tmp_path))
+    assert all(os.stat(tmp_path / name).st_size <= 20_000 for name in os.listdir(tmp_path))
     kept = [text(tmp_path / name) for name in ("log.2.gz", "log.1.gz", "log")]
     first = int("".join(kept)[5:9])
     assert "".join(kept) == "".join(f"line {number:04}\n" for number in range(first, 1000))
+
+
+def test_the_live_file_grows_while_the_last_one_is_compressed(tmp_path: Path) -> None:
+    log = JsonLog(config(tmp_path / "log", size=20_000, files=3))
+    for number in range(3000):
+        log.write(1, b"line %04d\n" % number)
+    log.reap(wait=True)
+    log.finish()
+    assert (tmp_path / "log").stat().st_size <= 80_000
+    assert text(tmp_path / "log").endswith("line 2999\n")
 
 
 def test_rotation_is_a_rename(tmp_path: Path) -> None:
