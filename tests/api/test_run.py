@@ -61,6 +61,7 @@ def test_failed_start_leaves_a_created_container(daemon: Daemon) -> None:
         ("--restart", "always", "busybox"),
         ("--network", "no-such-network", "busybox"),
         ("--cap-add", "NO_SUCH_CAP", "busybox"),
+        ("--platform", "linux/s390x", "busybox"),
     ],
 )
 def test_refused_by_the_daemon(daemon: Daemon, arguments: tuple[str, ...]) -> None:

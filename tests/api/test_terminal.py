@@ -47,6 +47,12 @@ def test_control_c_ends_a_program_in_front(daemon: Daemon) -> None:
         assert terminal.end() == 130
 
 
+def test_size_is_right_from_the_start(daemon: Daemon) -> None:
+    with run(daemon, "run", "--rm", "-it", "busybox", "stty", "size", rows=31, columns=101) as terminal:
+        terminal.expect(b"31 101\r\n")
+        assert terminal.end() == 0
+
+
 def test_size_follows_the_window(daemon: Daemon) -> None:
     with run(daemon, "run", "--rm", "-it", "busybox", "sh", rows=31, columns=101) as terminal:
         terminal.expect(b"/ # ")

@@ -87,10 +87,10 @@ def parse(host: dict[str, Any] | None = None, **top: Any) -> ContainerConfig:
 
 
 def test_defaults_ask_for_nothing() -> None:
-    assert parse() == ContainerConfig(image="busybox")
-    assert (
-        parse_create.parse(b'{"Image": "busybox", "HostConfig": null, "NetworkingConfig": null}') == parse()
-    )
+    assert parse() == ContainerConfig(image="busybox", console_size=(24, 80))
+    assert parse_create.parse(
+        b'{"Image": "busybox", "HostConfig": null, "NetworkingConfig": null}'
+    ) == parse({"ConsoleSize": [0, 0]})
 
 
 def test_program() -> None:

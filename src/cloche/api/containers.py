@@ -19,9 +19,26 @@ _WAIT_CONDITIONS = ("", "not-running", "next-exit", "removed")
 
 
 async def create(call: Call) -> web.StreamResponse:
-    name = call.query.get("name") or None
-    container, warnings = await call.engine.containers.create(parse_create.parse(await call.body()), name)
+    config = parse_create.parse(await call.body())
+    if platform := call.query.get("platform"):
+        _check_platform(platform, config.image, call.engine.images.get(config.image))
+    container, warnings = await call.engine.containers.create(config, call.query.get("name") or None)
     return json(Created(container.id, warnings), 201)
+
+
+def _check_platform(platform: str, name: str, image: Image) -> None:
+    """``--platform OS[/ARCHITECTURE[/VARIANT]]``. An image is of one platform here: it is that one or it is
+    not."""
+    config = image.config
+    wanted = platform.lower().split("/")
+    if any(
+        word and word != has for word, has in zip(wanted[:2], (config.os, config.architecture), strict=False)
+    ):
+        raise NotFound(
+            f"image with reference {name} was found but does not provide the specified platform "
+            f"({platform}): "
+            f"it is for {config.os}/{config.architecture}"
+        )
 
 
 async def list_(call: Call) -> web.StreamResponse:

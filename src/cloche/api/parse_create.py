@@ -136,6 +136,7 @@ def _isolation(host: HostConfigRequest) -> dict[str, Any]:
     for mount in host.Mounts or ():
         _add_mount(mount, binds, tmpfs)
     return {
+        "console_size": host.ConsoleSize or (0, 0),
         "pid_mode": host.PidMode or "",
         "ipc_mode": host.IpcMode or "",
         "uts_mode": host.UTSMode or "",

@@ -94,6 +94,7 @@ def _host_config(c: ContainerConfig) -> s.HostConfig:
         NetworkMode="bridge" if c.network_mode == "default" else c.network_mode,
         RestartPolicy=s.RestartPolicy(c.restart_policy),
         AutoRemove=c.auto_remove,
+        ConsoleSize=c.console_size,
         CapAdd=c.cap_add or None,
         CapDrop=c.cap_drop or None,
         CgroupnsMode=c.cgroupns_mode or ("host" if c.privileged else "private"),

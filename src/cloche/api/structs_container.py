@@ -54,7 +54,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     AutoRemove: bool
     VolumeDriver: str = ""
     VolumesFrom: None = None
-    ConsoleSize: tuple[int, int] = (0, 0)
+    ConsoleSize: tuple[int, int]
     CapAdd: tuple[str, ...] | None
     CapDrop: tuple[str, ...] | None
     CgroupnsMode: str

@@ -61,6 +61,7 @@ class HostConfigRequest(msgspec.Struct, frozen=True):
     CapDrop: list[str] | None = None
     CgroupParent: str | None = None
     CgroupnsMode: str | None = None
+    ConsoleSize: tuple[int, int] | None = None
     CpuPeriod: int | None = None
     CpuQuota: int | None = None
     CpuShares: int | None = None
