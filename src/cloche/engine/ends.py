@@ -28,16 +28,21 @@ KILLED = 137
 
 def begin(context: Context, container: Container, connection: MonitorConnection, started: Started) -> None:
     """The program runs: state, row, event, and a task that follows its monitor."""
-    state = ContainerState(
+    state = running(container.state, started)
+    context.registry.put_soon(replace(container, state=state))
+    context.events.container("start", container)
+    follow(context, container.id, connection)
+
+
+def running(previous: ContainerState, started: Started) -> ContainerState:
+    """The state of a container whose program has been started."""
+    return ContainerState(
         status="running",
         pid=started.pid,
         start_time=started.start_time,
         started_at=started.started_at,
-        finished_at=container.state.finished_at,
+        finished_at=previous.finished_at,
     )
-    context.registry.put_soon(replace(container, state=state))
-    context.events.container("start", container)
-    follow(context, container.id, connection)
 
 
 def follow(context: Context, id: str, connection: MonitorConnection) -> None:

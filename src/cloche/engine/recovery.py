@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from cloche.engine import ends, remove
 from cloche.engine.context import Context, is_running
-from cloche.engine.records import Container, ContainerState
+from cloche.engine.records import Container
 from cloche.errors import ClocheError, Unavailable
 from cloche.launcher.client import MonitorConnection
 from cloche.monitor.protocol import Started, StartFailed, Status
@@ -97,7 +97,7 @@ async def _with_monitor(
     context: Context, container: Container, connection: MonitorConnection, found: Status
 ) -> None:
     if found.started and not is_running(container):
-        container = replace(container, state=_running(container.state, found.started))
+        container = replace(container, state=ends.running(container.state, found.started))
         await context.registry.put(container, durable=False)
     if found.exited:
         await ends.settle(context, container.id, found.exited)
@@ -108,16 +108,6 @@ async def _with_monitor(
         connection.close()
         return
     ends.follow(context, container.id, connection)
-
-
-def _running(previous: ContainerState, started: Started) -> ContainerState:
-    return ContainerState(
-        status="running",
-        pid=started.pid,
-        start_time=started.start_time,
-        started_at=started.started_at,
-        finished_at=previous.finished_at,
-    )
 
 
 async def _without_monitor(context: Context, container: Container, rebooted: bool) -> None:
