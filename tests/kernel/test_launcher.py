@@ -11,10 +11,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from container import Box
 
+import cloche
 from cloche.errors import Internal, InvalidArgument, Unavailable
 from cloche.launcher import sealed
 from cloche.launcher.client import Launcher
@@ -275,3 +277,33 @@ async def test_the_sealed_copy_refuses_every_way_to_write(tmp_path: Path) -> Non
         assert os.pread(copy, 10, 0) == b"#!/bin/sh\n"
     finally:
         os.close(copy)
+
+
+# --- budgets -------------------------------------------------------------------------------------------
+
+
+async def test_an_idle_monitor_is_small(box: Box) -> None:
+    containers = [(await box.launch("sleep", "60"))[0] for _ in range(8)]
+    await asyncio.sleep(0.2)
+    private = [private_memory(running.status.monitor_pid) for running in containers]
+    for running in containers:
+        await running.monitor.signal(signal.SIGKILL)
+        await running.exit()
+    # Its part of what it shares comes on top: some 10 MiB divided by the number of containers.
+    assert max(private) <= 1280 << 10, private
+
+
+def private_memory(pid: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in rollup if line.startswith("Private_"))
+
+
+def test_the_launcher_imports_little() -> None:
+    program = (
+        "import sys; sys.path += sys.argv[1:]; sys.modules['typing_extensions'] = None; "
+        "import cloche.launcher.server; print(*(name for name, module in sys.modules.items() if module))"
+    )
+    paths = [str(Path(module.__file__ or "").parents[1]) for module in (cloche, msgspec)]
+    output = subprocess.check_output([sys.executable, "-I", "-S", "-c", program, *paths], text=True)
+    large = "asyncio dataclasses json logging pathlib socket subprocess tempfile threading typing_extensions"
+    assert set(large.split()) & set(output.split()) == set()

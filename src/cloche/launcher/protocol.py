@@ -21,7 +21,7 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
 
     monitor: MonitorConfig
     host: msgspec.Raw
-    """``cloche.plan.codec`` msgpack of the host part; decoded in the monitor, so that the launcher stays
+    """``cloche.plan.codec`` msgpack of the host part; decoded in the starter, so that the launcher stays
     small."""
     container: msgspec.Raw
     """The container part; decoded in init, whose memory goes at exec."""
