@@ -217,5 +217,6 @@ def test_the_script_makes_the_same_container(
         assert theirs.status() == ours.status()
         assert theirs.limits() == ours.limits()
         assert theirs.others() == ours.others()
-        assert theirs.links() == ours.links()
+        if "net" in ours.namespaces():
+            assert theirs.links() == ours.links()
     assert not [name for name in os.listdir("/sys/class/net") if name.startswith("script")]
