@@ -199,11 +199,16 @@ class Podman(Engine):
 
 
 def remove_cgroups(name: str) -> None:
-    """Rmdir the cgroups of this name, in each hierarchy, that nothing lives in."""
-    for hierarchy in Path("/sys/fs/cgroup").iterdir():
-        for directory, _, _ in os.walk(hierarchy / name, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+    """Rmdir the cgroups of this name, in each hierarchy; the last process may take a moment to go."""
+    for _ in range(20):
+        left = list(Path("/sys/fs/cgroup").glob(f"*/{name}"))
+        for hierarchy in left:
+            for directory, _, _ in os.walk(hierarchy, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+        if not left:
+            break
+        time.sleep(0.1)
 
 
 def unmount_below(directory: Path) -> None:

@@ -18,6 +18,14 @@ def on_host(pid: int) -> bool:
         return False
 
 
+def belongs(pid: int, directory: str, daemon: set[int]) -> bool:
+    """Whether a process is an engine's: of the daemon's family, or called with the engine's directory."""
+    try:
+        return pid in daemon or directory in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
 def pss(pid: int) -> float:
     """MiB; 0 for a process that has gone."""
     return _field(f"/proc/{pid}/smaps_rollup", "Pss:")

@@ -89,8 +89,12 @@ class Bench:
             before = memory.pids()
             containers = life.start_idle(engine.client, IDLE)
             time.sleep(1.0)
-            new = [pid for pid in memory.pids() - before if memory.on_host(pid)]
-            own = [pid for pid in new if pid != os.getpid()]
+            family, directory = memory.family(engine.process.pid), str(engine.directory)
+            own = [
+                pid
+                for pid in memory.pids() - before
+                if memory.on_host(pid) and memory.belongs(pid, directory, family)
+            ]
             self.add(
                 f"engine's processes per idle container ({IDLE} run), PSS, MiB",
                 engine.name,
@@ -128,7 +132,10 @@ def report(bench: Bench, rounds: int, arguments: list[str]) -> str:
     contenders = [engine.name for engine in bench.engines]
     contenders[1:1] = ["cloche's own command"]
     contenders += [runtime.name for runtime in bench.runtimes] + ["kernel floor"]
-    version = "; ".join(contender.version() for contender in (*bench.engines, *bench.runtimes))
+    versions = [engine.version() for engine in bench.engines] + [
+        runtime.version() for runtime in bench.runtimes
+    ]
+    version = "; ".join(versions)
     return f"""# Starting containers
 
 Medians of {rounds} rounds; in each round everyone had a turn, after {QUIET * 1e3:.0f} ms of quiet.
