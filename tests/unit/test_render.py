@@ -252,3 +252,10 @@ def test_a_failure_is_one_line() -> None:
         "host", 3, "WriteCgroup", "a = b", 22, "write('a'): Invalid argument", "echo b > a", "why"
     )
     assert failure.render() == "WriteCgroup: a = b: write('a'): Invalid argument (why)"
+
+
+def test_text_shows_the_beginning_of_an_id() -> None:
+    plan = Plan(
+        (WriteCgroup("/sys/fs/cgroup/pids/cloche/" + "0123456789ab" + "c" * 52 + "/pids.max", "50"),), ()
+    )
+    assert "/cloche/0123456789ab…/pids.max = 50" in text.render(plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cloche.plan.plan import Plan
 from cloche.plan.step import Step, StepTime, Trace
 from cloche.plan.steps import cgroup, files, mount, network, privileges, process
@@ -18,6 +20,10 @@ _OWN_ROW = ("Clone", "Await", "Exec")
 """Steps whose time is not spent on a concern: forking, waiting for the other side, becoming the program."""
 
 
+_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+"""A container's id, of which people need the beginning."""
+
+
 def render(plan: Plan, trace: Trace | None = None) -> str:
     """One line for each step; with a trace, when it began and how long it took, and a summary."""
     steps = (*plan.host, *plan.container)
@@ -30,7 +36,8 @@ def render(plan: Plan, trace: Trace | None = None) -> str:
         lines.append(f"{side}{'   at ms   took ms' if trace else ''}")
         for index, step in enumerate(part):
             clock = _clock(times[index], start) if index < len(times) else " " * 18 if trace else ""
-            lines.append(f"  {clock}{type(step).__name__:<{width}}  {step.describe()}".rstrip())
+            described = _ID.sub(r"\1…", step.describe())
+            lines.append(f"  {clock}{type(step).__name__:<{width}}  {described}".rstrip())
     if trace:
         lines += ["", *_summary(plan, trace, start)]
     return "\n".join(lines) + "\n"
