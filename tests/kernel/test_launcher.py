@@ -219,37 +219,43 @@ async def test_an_init_before_its_exec_cannot_be_written(box: Box, tmp_path: Pat
     # The host side holds up the attach, and so init, in open(2).
     host = (plan.host[0], WriteCgroup(str(tmp_path / "fifo"), "go"), *plan.host[1:])
     monitor = await box.launcher.launch(box.config(container), host, plan.container)
-    async with asyncio.timeout(5):
-        while not (started := inits(box.launcher)):
-            await asyncio.sleep(0.01)
-    init = started[0]
-    assert os.readlink(f"/proc/{init}/exe").startswith("/memfd:cloche")
-    # Root of the container, with Docker's capabilities, from inside its namespaces.
-    attack = subprocess.run(
-        [
-            "nsenter",
-            "-t",
-            str(init),
-            "-p",
-            "-m",
-            "-r/",
-            "setpriv",
-            "--bounding-set",
-            "-sys_ptrace,-sys_admin",
-        ]
-        + ["--inh-caps", "-all", "sh", "-c", f": >> /proc/{init}/exe"],
-        capture_output=True,
-        text=True,
-    )
-    assert attack.returncode != 0
-    assert "denied" in attack.stderr or "not permitted" in attack.stderr or "busy" in attack.stderr
-    # Even for the host's root the copy stays as it is.
-    with pytest.raises(OSError, match=r"(?i)not permitted|busy"):
-        os.open(f"/proc/{init}/exe", os.O_RDWR)
-    with open(f"/proc/{init}/exe", "rb") as copy, open(os.path.realpath(sys.executable), "rb") as original:
-        assert copy.read() == original.read()
-    (tmp_path / "fifo").read_text()
-    monitor.close()
+    try:
+        async with asyncio.timeout(5):
+            while not (started := inits(box.launcher)):
+                await asyncio.sleep(0.01)
+        init = started[0]
+        assert os.readlink(f"/proc/{init}/exe").startswith("/memfd:cloche")
+        # Root of the container, with Docker's capabilities, from inside its namespaces.
+        attack = subprocess.run(
+            [
+                "nsenter",
+                "-t",
+                str(init),
+                "-p",
+                "-m",
+                "-r/",
+                "setpriv",
+                "--bounding-set",
+                "-sys_ptrace,-sys_admin",
+            ]
+            + ["--inh-caps", "-all", "sh", "-c", f": >> /proc/{init}/exe"],
+            capture_output=True,
+            text=True,
+        )
+        assert attack.returncode != 0
+        assert "denied" in attack.stderr or "not permitted" in attack.stderr or "busy" in attack.stderr
+        # Even for the host's root the copy stays as it is.
+        with pytest.raises(OSError, match=r"(?i)not permitted|busy"):
+            os.open(f"/proc/{init}/exe", os.O_RDWR)
+        with (
+            open(f"/proc/{init}/exe", "rb") as copy,
+            open(os.path.realpath(sys.executable), "rb") as original,
+        ):
+            assert copy.read() == original.read()
+    finally:
+        # Let the start go on, whatever has failed here.
+        os.close(os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK))
+        monitor.close()
 
 
 def inits(launcher: Launcher) -> list[int]:
