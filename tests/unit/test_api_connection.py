@@ -216,3 +216,21 @@ async def test_what_is_no_http(door: Door, caplog: pytest.LogCaptureFixture) -> 
     assert b'{"message": ' in answer
     assert caplog.records == []
     client.close()
+
+
+async def test_nothing_follows_the_head_before_it_was_read(door: Door) -> None:
+    path, containers, _ = door
+    client = await connect(path)
+    client.send(head(True))
+    await asyncio.sleep(0.03)
+    assert containers.attached.empty()
+    os.close((await hijacked(client, containers, True)).descriptor)
+    client.close()
+
+
+async def test_client_that_never_reads_is_waited_for_a_moment_only(door: Door) -> None:
+    path, containers, _ = door
+    client = await connect(path)
+    client.send(head(True))
+    os.close((await asyncio.wait_for(containers.attached.get(), 2)).descriptor)
+    client.close()

@@ -8,9 +8,11 @@ request is cut off before the parser sees what follows, and reading stops until 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import re
+import termios
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +22,8 @@ _log = logging.getLogger("cloche.api")
 _HIJACKER = re.compile(rb"POST (?:/v[0-9.]+)?/containers/[^/ ]+/attach[? ]")
 _START = b"POST "
 _MAX_HEAD = 64 << 10
+_PATIENCE = 0.05
+"""Seconds of the last pause while waiting for a client to read."""
 
 
 class Connection(RequestHandler):
@@ -79,6 +83,11 @@ class Connection(RequestHandler):
         while transport.get_write_buffer_size():
             await asyncio.sleep(0.001)
         descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            await _until_read(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
         held = self._held + self._message_tail
         self._held = self._message_tail = b""
         # Closes the transport's own descriptor only: asyncio shuts no socket down.
@@ -109,6 +118,15 @@ class Connection(RequestHandler):
             self._streaming.cancel()
             self._streaming = None
         super().connection_lost(exc)
+
+
+async def _until_read(descriptor: int) -> None:
+    """Wait, for a moment at most, until the client has taken all that was sent. docker-py loses output that
+    its HTTP reader happens to read together with the head, so none may follow too soon."""
+    pause = 0.0001
+    while pause < _PATIENCE and any(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))):
+        await asyncio.sleep(pause)
+        pause *= 1.5
 
 
 class Connections(web.Server):
