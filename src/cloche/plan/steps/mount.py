@@ -24,6 +24,10 @@ _BOTH_EMPTY = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 _STRING_LIMIT = 255
 """fsconfig(2) takes no longer value."""
 
+_LOWERDIR_PLUS = (6, 8)
+"""The Linux that lets overlay take its lower directories one by one. An older one writes an option that it
+does not know to the kernel's log: it is not tried."""
+
 _SET = {
     "ro": mounts.MOUNT_ATTR_RDONLY,
     "nosuid": mounts.MOUNT_ATTR_NOSUID,
@@ -84,14 +88,11 @@ class MountOverlay(Step, frozen=True):
     readonly: bool = False
 
     def execute(self, run: Execution) -> None:
-        try:
-            mount = self._mount_by_layer()
-        except OSError as error:
-            # Linux before 6.8 has no lowerdir+, and no value may be longer than fsconfig takes.
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise
+        longest = max(len(os.fsencode(path)) for path in (*self.lower, self.upper, self.work))
+        if longest > _STRING_LIMIT or _release() < _LOWERDIR_PLUS:
             run.root = self._mount_joined()
             return
+        mount = self._mount_by_layer()
         mounts.move_mount(mount, "", mounts.AT_FDCWD, self.target, mounts.MOVE_MOUNT_F_EMPTY_PATH)
         run.root = mount
 
@@ -369,6 +370,11 @@ class PivotRoot(Step, frozen=True):
         if number in (errno.EINVAL, errno.EBUSY):
             return "the new root must be a mount of its own, and its parent mount private"
         return ""
+
+
+def _release() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(minor)
 
 
 def new_mount(fstype: str, source: str, attributes: int, data: tuple[str, ...]) -> int:
