@@ -194,8 +194,8 @@ def test_entrypoint_and_command(entrypoint: Any, command: Any, expected: Any) ->
 
 def test_merging_with_the_image() -> None:
     image = ImageRuntimeConfig(
-        Cmd=["x"], Env=["PATH=/bin", "A=image", "B=image"], User="u", WorkingDir="/w", Labels={"l": "1", "m": "1"},
-        StopSignal="SIGINT",
+        Cmd=["x"], Env=["PATH=/bin", "A=image", "B=image"], User="u", WorkingDir="/w",
+        Labels={"l": "1", "m": "1"}, StopSignal="SIGINT",
     )  # fmt: skip
     config = ContainerConfig(image="x", environment=("A=mine", "B"), labels={"m": "2"})
     merged = merge.merge(config, image)
