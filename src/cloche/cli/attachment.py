@@ -84,7 +84,7 @@ class Attachment:
 
     def _receive(self) -> bool:
         try:
-            data = self.socket.recv(CHUNK * 4)
+            data = self.socket.recv(CHUNK)
         except BlockingIOError:
             return True
         except ConnectionResetError:
