@@ -219,6 +219,7 @@ def test_unreachable_daemon(cloche: Command, tmp_path: Path) -> None:
     done = cloche("-H", f"unix://{tmp_path}/none.sock", "ps")
     assert done.returncode == 1
     assert f"cloche daemon -H unix://{tmp_path}/none.sock" in done.stderr
+    assert cloche("-H", f"unix://{tmp_path}/none.sock", "run", "busybox").returncode == 125
     assert "only unix:// sockets" in cloche("-H", "tcp://127.0.0.1:1", "ps").stderr
 
 

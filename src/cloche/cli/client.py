@@ -68,14 +68,14 @@ class Connection:
     def line(self) -> bytes:
         while b"\r\n" not in self.buffer:
             if not self.fill():
-                raise CommandError("the daemon closed the connection in the middle of an answer")
+                raise Unreachable("the daemon closed the connection in the middle of an answer")
         line, _, self.buffer = self.buffer.partition(b"\r\n")
         return line
 
     def exactly(self, count: int) -> Iterator[bytes]:
         while count:
             if not self.buffer and not self.fill():
-                raise CommandError("the daemon closed the connection in the middle of an answer")
+                raise Unreachable("the daemon closed the connection in the middle of an answer")
             piece, self.buffer = self.buffer[:count], self.buffer[count:]
             count -= len(piece)
             yield piece

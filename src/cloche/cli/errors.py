@@ -27,4 +27,4 @@ class ApiError(CommandError):
 
 
 class Unreachable(CommandError):
-    """No daemon answers on the socket."""
+    """No daemon answers on the socket, or not any more."""

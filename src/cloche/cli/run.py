@@ -9,7 +9,7 @@ from cloche.cli import creation, signals, terminal
 from cloche.cli.arguments import parse
 from cloche.cli.attachment import Attachment
 from cloche.cli.client import Client, Connection, Response, query
-from cloche.cli.errors import ApiError, CommandError, UsageError
+from cloche.cli.errors import ApiError, CommandError, Unreachable, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def run(connect: Callable[[], Client], argv: list[str]) -> int:
     if attached and arguments.tty and arguments.interactive and not os.isatty(0):
         raise CommandError("the input device is not a terminal: leave -t out to pipe into a container", 1)
     _keys(arguments.detach_keys)
-    client = connect()
     try:
+        client = connect()
         container = _create(client, body, arguments)
         if not attached:
             client.call("POST", f"/containers/{container}/start")
@@ -91,7 +91,10 @@ def run(connect: Callable[[], Client], argv: list[str]) -> int:
         session.proxy = arguments.sig_proxy is not False
         return session.start_and_follow("removed" if arguments.rm else "next-exit")
     except ApiError as error:
-        raise CommandError(f"Error response from daemon: {error}", exit_code(str(error))) from None
+        message = f"Error response from daemon: {error}"
+        raise CommandError(message, exit_code(str(error))) from None
+    except Unreachable as error:
+        raise CommandError(str(error), 125) from None
 
 
 def exit_code(message: str) -> int:
