@@ -10,6 +10,8 @@ from cloche.engine.engine import Engine
 from cloche.engine.records import Container, ContainerConfig, Event
 from cloche.engine.settings import Settings
 from cloche.errors import ClocheError, NotFound
+from cloche.launcher.client import MonitorConnection
+from cloche.monitor.protocol import Status
 from cloche.network import bridge
 
 IMAGE = "busybox"
@@ -72,6 +74,15 @@ class Rig:
     async def events(self, since: int, until: int) -> list[Event]:
         return [event async for event in self.engine.events.subscribe(since, until)]
 
+    async def monitor(self, id: str) -> int:
+        """Pid of the container's monitor, as it says itself."""
+        connection = await MonitorConnection.connect(f"{self.settings.run_dir}/c/{id[:12]}")
+        async for message in connection:
+            assert isinstance(message, Status)
+            break
+        connection.close()
+        return message.monitor_pid
+
     async def clean(self) -> None:
         """Nothing is left of containers that are gone: what takes a moment has one."""
         for _ in range(100):
@@ -96,6 +107,8 @@ class Rig:
         return [parent for parent in parents if os.path.isdir(parent)]
 
     async def tear_down(self) -> None:
+        # A test that failed may have left the engine closed.
+        await self.reopen()
         context = self.engine._context
         for container in self.engine.containers.list():
             try:

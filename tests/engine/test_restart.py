@@ -59,7 +59,7 @@ def _dead(pid: int) -> bool:
 async def test_a_container_whose_monitor_was_killed_is_killed_and_told(rig: Rig) -> None:
     id = await rig.start("sleep", "60")
     pid = rig.engine.containers.get(id).state.pid
-    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    monitor = await rig.monitor(id)
     os.kill(monitor, signal.SIGKILL)
     assert await rig.ended(id) == 137
     state = rig.engine.containers.get(id).state
@@ -72,8 +72,7 @@ async def test_a_container_whose_monitor_was_killed_is_killed_and_told(rig: Rig)
 
 async def test_monitor_and_daemon_both_killed(rig: Rig) -> None:
     id = await rig.start("sleep", "60")
-    pid = rig.engine.containers.get(id).state.pid
-    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    monitor = await rig.monitor(id)
     await rig.engine.close()
     os.kill(monitor, signal.SIGKILL)
     rig.engine = Engine(rig.settings)
@@ -89,7 +88,7 @@ async def test_after_a_restart_of_the_machine_a_pid_in_a_row_is_a_strangers(rig:
     id = await rig.start("sleep", "60")
     container = rig.engine.containers.get(id)
     pid = container.state.pid
-    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    monitor = await rig.monitor(id)
     await rig.engine._context.store.write(lambda transaction: transaction.set_fact("boot", "another"))
     await rig.engine.close()
     os.kill(monitor, signal.SIGKILL)
@@ -110,7 +109,7 @@ async def test_after_a_restart_of_the_machine_a_pid_in_a_row_is_a_strangers(rig:
 async def test_an_exit_record_of_an_earlier_run_is_not_believed(rig: Rig) -> None:
     id = await rig.start("sleep", "60")
     state = rig.engine.containers.get(id).state
-    monitor = int(Path(f"/proc/{state.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    monitor = await rig.monitor(id)
     await rig.engine.close()
     os.kill(monitor, signal.SIGKILL)
     old = ExitRecord(5, False, state.started_at - 10**10, state.started_at - 10**9)

@@ -58,16 +58,20 @@ class Engine:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
+            self._lock = -1
             raise Unavailable(
                 f"another engine uses {self._paths.root}: stop it, or give this one another --root"
             ) from None
 
     async def close(self) -> None:
-        """Let go; containers run on."""
+        """Let go; containers run on. Harmless when it is closed already."""
+        if self._lock < 0:
+            return
         await self._context.close()
         await self._context.launcher.close()
         self._context.store.close()
         os.close(self._lock)
+        self._lock = -1
 
     def info(self) -> EngineInfo:
         """What the engine says of itself, of its containers and of the machine."""
