@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,18 @@ def test_something_else_is_not_a_database(tmp_path: Path) -> None:
     path.write_bytes(b"not a database at all" * 100)
     with pytest.raises(Unavailable, match="cannot be opened"):
         Store(str(path))
+
+
+async def test_who_stops_waiting_stops_neither_the_write_nor_the_writer(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "state.db"))
+    gate = threading.Event()
+    blocked = store.submit(lambda t: gate.wait())
+    dropped = asyncio.wrap_future(store.submit(lambda t: t.put_container(row("1", "one"))))
+    dropped.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wrap_future(blocked)
+    async with asyncio.timeout(5):
+        await store.write(lambda t: t.put_container(row("2", "two")))
+    assert [r.name for r in store.read(lambda q: q.containers())] == ["one", "two"]
+    store.close()

@@ -77,6 +77,8 @@ class Store:
     def submit(self, change: Callable[[Transaction], T], durable: bool = True) -> Future[T]:
         """``write`` for callers that do not wait, or have no event loop."""
         future: Future[T] = Future()
+        # Who waits for it may be cancelled, and would cancel it: it is done all the same, and has a result.
+        future.set_running_or_notify_cancel()
         self._queue.put(_Write(change, durable, future))
         return future
 
