@@ -3,6 +3,7 @@ else."""
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import json
 import os
@@ -20,6 +21,7 @@ from container import PATIENCE, Box, Client, Running, unframe
 from cloche.cgroups.contract import Resources
 from cloche.errors import Unavailable
 from cloche.launcher.client import Launcher, MonitorConnection
+from cloche.monitor import packets, start
 from cloche.monitor.protocol import (
     Attachment,
     Detached,
@@ -386,3 +388,16 @@ async def test_a_second_life_of_the_same_container(box: Box) -> None:
         await running.until(Started)
         assert (await running.exit()).code == 0
     assert box.log(name).count("again") == 3
+
+
+async def test_nothing_starts_for_a_daemon_that_has_gone(box: Box) -> None:
+    """The next daemon may have looked for the monitor's socket before it was there."""
+    _, name = box.plan("sleep", "60")
+    config = box.config(name)
+    daemon, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    daemon.close()
+    monitor, starter = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    start.start(config, b"not a plan: it is never looked at", b"", [control.detach()], starter)
+    starter.close()
+    assert packets.receive(monitor) is None
+    assert not os.path.exists(config.socket_path)

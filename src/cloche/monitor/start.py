@@ -51,10 +51,10 @@ def start(
     A failure is undone and told to the daemon; the monitor then gets nothing, and ends. What is still open
     ends with this process."""
     control = _socket.socket(fileno=descriptors[0])
-    _tell(control, Status(os.getppid(), None, None, False))
     try:
         listener = listen(config.socket_path)
         try:
+            _greet(control)
             made, started = _run(config, host, container)
         except BaseException:
             os.unlink(config.socket_path)
@@ -88,6 +88,13 @@ def _run(
     # The program's output ends when its last holder is gone.
     packets.close(list(init.values()))
     return made, started
+
+
+def _greet(control: _socket.socket) -> None:
+    """Raises ``OSError`` where the daemon is gone by now. It has not answered for this start, and the next
+    one may have looked for the socket too early to know of it: nothing must run then. Whoever comes from
+    here on finds the socket, and hears the outcome there."""
+    packets.send(control, _encode(Status(os.getppid(), None, None, False)))
 
 
 def _tell(control: _socket.socket, message: FromMonitor) -> None:
