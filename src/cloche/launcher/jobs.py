@@ -40,7 +40,12 @@ def run(message: bytes, descriptors: list[int], monitor: _socket.socket) -> None
         return
     set_name(b"cloche-job")
     answers = _socket.socket(fileno=descriptors[0])
-    packets.send(answers, msgspec.msgpack.encode(_answer(request, descriptors[1:])))
+    answer = msgspec.msgpack.encode(_answer(request, descriptors[1:]))
+    try:
+        packets.send(answers, answer)
+    except BrokenPipeError:
+        # The daemon has gone; what the job made has no row, and the next daemon throws it away.
+        return
 
 
 def supervise(starter: _socket.socket, pid: int) -> None:
