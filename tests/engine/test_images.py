@@ -1,5 +1,6 @@
 """Loading, importing, saving, naming and removing images, with real layers unpacked by the real job."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -450,3 +452,36 @@ async def test_a_command_that_the_host_lacks(store: ImageStore, tmp_path: Path) 
     with pytest.raises(InvalidArgument, match="lowercase"):
         await from_host(store, "Tools", ["bash"])
     assert traces(store, tmp_path) == (set(), set(), [])
+
+
+# --- whole or not at all
+
+
+async def test_a_load_is_cut_off_while_its_rows_are_written(store: ImageStore, reopen: Open) -> None:
+    gate = threading.Event()
+    store.state.submit(lambda transaction: gate.wait())
+    task = asyncio.create_task(loaded(store, simple_archive("a:1", config(ONE), ONE)))
+    async with asyncio.timeout(10):
+        while not store.content.exists("sha256:" + sha(config(ONE))):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, gate.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for again in (store, reopen()):
+        chain = again.get("a:1").chain_id
+        assert chain and again.snapshots.exists(chain)
+
+
+async def test_an_image_that_cannot_be_read_keeps_its_layers(store: ImageStore, reopen: Open) -> None:
+    (one,) = await loaded(store, simple_archive("a:1", config(ONE), ONE))
+    path = Path(store.content.path(one.image.id))
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    store = reopen()
+    assert store.all() == []
+    await store.collect()
+    path.write_bytes(whole)
+    chain = reopen().get("a:1").chain_id
+    assert chain and store.snapshots.exists(chain)

@@ -64,7 +64,7 @@ class ContentStore:
         with os.fdopen(self.open(digest), "rb") as file:
             data = file.read()
         if digest_of(data) != digest:
-            raise InvalidArgument(f"blob {digest} is damaged on disk; remove and load its image again")
+            raise InvalidArgument(f"blob {digest} is damaged on disk; load its image again")
         return data
 
     def put(self, data: bytes) -> str:

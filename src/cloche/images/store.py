@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,6 +27,7 @@ from cloche.state.store import Store
 from cloche.state.transaction import Transaction
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Users = Callable[[str], list[tuple[str, bool]]]
 """Containers made from an image id: their ids, and whether each is running."""
@@ -132,11 +134,14 @@ class ImageStore:
         image_row = ImageRow(id, top, sum(row.size for row in rows), _created_at(decoded), now)
         tags = [TagRow(reference, id) for reference in references]
 
-        await self.state.write(lambda t: _put(t, rows, image_row, tags))
-        self._images[id] = self._image(image_row, self._images[id].tags if id in self._images else ())
-        for tag in tags:
-            self._retag(tag.reference, id)
-        return self._images[id]
+        async def store() -> Image:
+            await self.state.write(lambda t: _put(t, rows, image_row, tags))
+            self._images[id] = self._image(image_row, self._images[id].tags if id in self._images else ())
+            for tag in tags:
+                self._retag(tag.reference, id)
+            return self._images[id]
+
+        return await _whole(store())
 
     async def tag(self, ref: str, repository: str, tag: str) -> Image:
         """Name an image. Raises ``NotFound``, ``InvalidArgument``."""
@@ -147,10 +152,14 @@ class ImageStore:
             image = self.get(ref)
             row = ImageRow(image.id, image.chain_id, image.size, image.created_at, time.time_ns())
             name = TagRow(str(reference), image.id)
-            await self.state.write(lambda t: _put(t, [], row, [name]))
-            self._images[image.id] = msgspec.structs.replace(image, last_tagged_at=row.last_tagged_at)
-            self._retag(name.reference, image.id)
-            return self._images[image.id]
+
+            async def store() -> Image:
+                await self.state.write(lambda t: _put(t, [], row, [name]))
+                self._images[image.id] = msgspec.structs.replace(image, last_tagged_at=row.last_tagged_at)
+                self._retag(name.reference, image.id)
+                return self._images[image.id]
+
+            return await _whole(store())
 
     def _retag(self, reference: str, id: str | None) -> None:
         """Replace the records of the image that had the name and of the one that gets it."""
@@ -185,7 +194,7 @@ class ImageStore:
             delete = not rest
             if delete:
                 delete = self._may_delete(image, ref, bool(reference), force, users(image.id))
-            return await self._remove(image, drop, delete)
+            return await _whole(self._remove(image, drop, delete))
 
     def _may_delete(
         self, image: Image, ref: str, by_name: bool, force: bool, using: list[tuple[str, bool]]
@@ -241,8 +250,10 @@ class ImageStore:
         """Delete layers that no image has and no snapshot stands on, top down, then blobs that nothing
         names."""
         rows = {row.chain_id: row for row in self.state.read(lambda q: q.layers())}
+        # Not those in memory: an image that was left out for what is wrong with it keeps what it has.
+        images = self.state.read(lambda q: q.images())
         used: set[str] = set()
-        for image in self._images.values():
+        for image in images:
             chain = image.chain_id
             while chain is not None and chain not in used:
                 used.add(chain)
@@ -261,7 +272,7 @@ class ImageStore:
 
         if gone:
             await self.state.write(change)
-        kept = {row.blob for key, row in rows.items() if key not in gone} | self._images.keys()
+        kept = {row.blob for key, row in rows.items() if key not in gone} | {image.id for image in images}
         await asyncio.to_thread(self._delete_blobs, kept)
         return [key for key in gone if key in rows]
 
@@ -287,6 +298,17 @@ class ImageStore:
             rows[0]["Id"] = image.id
             rows[0]["Tags"] = [familiar(tag) for tag in image.tags] or None
         return rows
+
+
+async def _whole(change: Coroutine[Any, Any, T]) -> T:
+    """Rows and memory change together or not at all: a caller that is cancelled hears of it when that is
+    done."""
+    task = asyncio.create_task(change)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _put(transaction: Transaction, layers: list[LayerRow], image: ImageRow, tags: list[TagRow]) -> None:
