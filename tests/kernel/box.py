@@ -62,6 +62,7 @@ class Box:
         environment: tuple[str, ...] = ("PATH=/bin",),
         host: tuple[Step, ...] | None = None,
         inside: tuple[Step, ...] = (),
+        descriptors: dict[str, int] | None = None,
     ) -> Result:
         """Enter the root, run ``steps`` before ``PivotRoot`` and ``inside`` after it, then the program; its
         output and exit code. Raises ``StepError``."""
@@ -69,18 +70,25 @@ class Box:
         return run(
             (*container, Exec(argv or ("sh", "-c", script), environment)),
             host or (Clone(NAMESPACES),),
+            descriptors,
         )
 
 
-def run(container: tuple[Step, ...], host: tuple[Step, ...] = (Clone(NAMESPACES),)) -> Result:
+def run(
+    container: tuple[Step, ...],
+    host: tuple[Step, ...] = (Clone(NAMESPACES),),
+    descriptors: dict[str, int] | None = None,
+) -> Result:
     reader, writer = os.pipe()
-    null = os.open("/dev/null", os.O_RDONLY)
-    side = execution.Execution({"stdin": null, "stdout": writer, "stderr": writer}, codec.encode(container))
+    empty, end = os.pipe()
+    os.close(end)
+    standard = {"stdin": empty, "stdout": writer, "stderr": writer}
+    side = execution.Execution(standard | (descriptors or {}), codec.encode(container))
     try:
         trace = execution.run_host(host, side)
     finally:
         os.close(writer)
-        os.close(null)
+        os.close(empty)
         if not side.init_pid:
             os.close(reader)
     with os.fdopen(reader, "rb") as pipe:

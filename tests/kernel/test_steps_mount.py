@@ -210,6 +210,21 @@ def test_readonly_root_leaves_other_mounts_writable(box: Box) -> None:
     assert "Read-only" in result.output
 
 
+def test_the_hosts_null_device_does_not_come_along(box: Box) -> None:
+    """Its mode and owner could be changed through /proc/self/fd/0."""
+    null = os.open("/dev/null", os.O_RDWR)
+    try:
+        script = "stat -L -c %d:%i /dev/null /proc/self/fd/0 /proc/self/fd/2"
+        result = box.run(DEV, NULL, PROC, script=script, descriptors={"stdin": null, "stderr": null})
+        own, stdin, stderr = result.output.split()
+        assert own == stdin == stderr
+        (box.root / "dev/null").touch()
+        with pytest.raises(StepError, match="not the null device"):
+            box.run(PROC, script=script, descriptors={"stdin": null})
+    finally:
+        os.close(null)
+
+
 def test_pivot_needs_a_mount(box: Box) -> None:
     with pytest.raises(StepError) as caught:
         run((MakePrivate(), PivotRoot(str(box.root)), Exec(("true",), ())))

@@ -110,6 +110,16 @@ def identity(descriptor: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def open_null(root: int) -> int:
+    """An O_PATH descriptor of the container's own null device. Raises ``OSError`` (ENODEV) where something
+    else is in its place."""
+    descriptor = open_path(root, "/dev/null")
+    if not is_null(descriptor):
+        os.close(descriptor)
+        raise OSError(errno.ENODEV, "open('/dev/null'): not the null device")
+    return descriptor
+
+
 def is_null(descriptor: int) -> bool:
     """Whether it is the null device itself and not something that an image put in its place
     (CVE-2025-31133)."""

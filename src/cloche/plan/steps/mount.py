@@ -347,13 +347,15 @@ class BindCgroups(Step, frozen=True):
 
 class PivotRoot(Step, frozen=True):
     """Make the root file system the root of the mount namespace and let go of the host's: pivot_root(".",
-    "."), then a lazy unmount, without any directory for the old root."""
+    "."), then a lazy unmount, without any directory for the old root. Standard streams that are the
+    host's null device become the container's."""
 
     root: str
 
     def execute(self, run: Execution) -> None:
         if run.root < 0:
             run.root = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _leave_null(run)
         os.fchdir(run.root)
         mounts.pivot_root(".", ".")
         # The old root now lies on top of the new one, at the same place.
@@ -367,6 +369,8 @@ class PivotRoot(Step, frozen=True):
         return "enter_root"
 
     def hint(self, number: int) -> str:
+        if number in (errno.ENOENT, errno.ENODEV):
+            return "the container has no null device at /dev/null"
         if number in (errno.EINVAL, errno.EBUSY):
             return "the new root must be a mount of its own, and its parent mount private"
         return ""
@@ -375,6 +379,18 @@ class PivotRoot(Step, frozen=True):
 def _release() -> tuple[int, int]:
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int(minor)
+
+
+def _leave_null(run: Execution) -> None:
+    """Through /proc/self/fd/0 the container's root could change mode and owner of the host's /dev/null."""
+    for number in (0, 1, 2):
+        if root.is_null(number):
+            own = root.open_null(run.root)
+            # The host's /proc, hence before the change of root: the container's may be anything.
+            null = os.open(f"/proc/self/fd/{own}", os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, number)
+            os.close(null)
+            os.close(own)
 
 
 def new_mount(fstype: str, source: str, attributes: int, data: tuple[str, ...]) -> int:
