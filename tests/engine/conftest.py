@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import shutil
@@ -20,7 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/engine/" not in str(item.path):
             continue
-        item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+        if inspect.iscoroutinefunction(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
         if os.geteuid():
             item.add_marker(pytest.mark.skip(reason="an engine needs root"))
 
