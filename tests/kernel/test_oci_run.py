@@ -168,6 +168,11 @@ def test_all_privileges_are_those_of_this_machine(run: Run) -> None:
     ]  # fmt: skip
 
 
+def test_without_capabilities_it_has_none(run: Run) -> None:
+    lines = output(run("grep ^Cap /proc/self/status", lambda config: config["process"].pop("capabilities")))
+    assert [line.split()[1] for line in lines] == ["0" * 16] * 5
+
+
 def test_joined_namespaces(run: Run) -> None:
     other = subprocess.Popen(
         ["unshare", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "sleep", "30"],

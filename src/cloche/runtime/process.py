@@ -23,7 +23,7 @@ from cloche.plan.steps.process import (
     WriteSysctl,
 )
 from cloche.runtime.seccomp import Filter
-from cloche.runtime.spec import Process, Spec
+from cloche.runtime.spec import Capabilities, Process, Spec
 
 _UNLIMITED = (1 << 64) - 1
 
@@ -120,11 +120,10 @@ def identity(
     if not process.no_new_privileges:
         steps += load
     steps.append(ids)
-    if process.capabilities is not None:
-        sets = process.capabilities
-        steps.append(
-            SetCapabilities(sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
-        )
+    sets = process.capabilities or Capabilities()
+    steps.append(
+        SetCapabilities(sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
+    )
     if process.no_new_privileges:
         steps += [NoNewPrivileges(), *load]
     steps.append(Exec(process.args, process.env))

@@ -33,7 +33,7 @@ class User(Object, frozen=True):
 
 
 class Capabilities(Object, frozen=True):
-    """Names as ``CAP_CHOWN``."""
+    """Names as ``CAP_CHOWN``. A process without this object gets none, as from other runtimes."""
 
     bounding: tuple[str, ...] = ()
     effective: tuple[str, ...] = ()
