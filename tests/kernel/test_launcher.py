@@ -18,7 +18,7 @@ from container import Box
 
 import cloche
 from cloche.errors import Internal, InvalidArgument, Unavailable
-from cloche.launcher import sealed
+from cloche.kernel import sealed
 from cloche.launcher.client import Launcher
 from cloche.monitor import packets
 from cloche.plan.steps.cgroup import WriteCgroup
@@ -164,7 +164,7 @@ async def test_an_interpreter_with_a_shared_library(version: str, tmp_path: Path
         pytest.skip(f"no Python {version} with a shared library here")
     program = (
         "import os, sys; sys.path += sys.argv[1:]\n"
-        "from cloche.launcher import sealed\n"
+        "from cloche.kernel import sealed\n"
         "print(sealed.library_directory())\n"
         "memfd = sealed.copy_of(os.path.realpath(sys.executable))\n"
         "os.environ['LD_LIBRARY_PATH'] = sealed.library_directory()\n"

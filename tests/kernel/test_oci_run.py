@@ -218,6 +218,10 @@ def test_signals_are_passed_on(bundle: Path) -> None:
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        # What init was forked from is nothing that it could write to (CVE-2019-5736).
+        with pytest.raises(OSError, match=r"(?i)not permitted|busy"):
+            os.open(f"/proc/{process.pid}/exe", os.O_RDWR)
+        assert "memfd" in os.readlink(f"/proc/{process.pid}/exe")
         second = runtime(*words)
         assert (second.returncode, "runs already" in second.stderr) == (1, True)
         process.send_signal(signal.SIGTERM)

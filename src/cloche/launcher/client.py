@@ -15,7 +15,7 @@ import msgspec
 
 import cloche
 from cloche.errors import Internal, InvalidArgument, Unavailable
-from cloche.launcher import sealed
+from cloche.kernel import sealed
 from cloche.launcher.protocol import (
     JobAnswer,
     JobFailed,

@@ -13,6 +13,7 @@ from types import FrameType
 from cloche.cgroups import layout as layouts
 from cloche.cgroups.contract import Layout, Placement
 from cloche.errors import Conflict, InvalidArgument
+from cloche.kernel import sealed
 from cloche.oci import bundle as bundles
 from cloche.oci.terminal import Terminal
 from cloche.plan import codec
@@ -33,6 +34,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, sign
 def run(bundle: str, identifier: str, cgroup_parent: str) -> int:
     """Returns the program's exit status, 128+n for its death by signal n; 126 or 127 where it could not be
     started."""
+    _seal()
     if not _ID.fullmatch(identifier) or identifier in (".", ".."):
         raise InvalidArgument(f"id {identifier!r}: letters, digits and _ + . - make an id")
     spec = bundles.load(bundle)
@@ -67,6 +69,18 @@ def run(bundle: str, identifier: str, cgroup_parent: str) -> int:
         planner.kill(placement.leaves)
         planner.remove(placement.leaves)
         _remove_empty_parents(placement)
+
+
+def _seal() -> None:
+    """Go on in a sealed copy of the interpreter: what init is forked from is /proc/self/exe to the container
+    (CVE-2019-5736)."""
+    if sealed.running():
+        return
+    interpreter = sealed.copy_of(os.path.realpath(sys.executable))
+    environment = dict(os.environ)
+    if directory := sealed.library_directory():
+        environment["LD_LIBRARY_PATH"] = directory
+    os.execve(f"/proc/self/fd/{interpreter}", [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _exit_code(failure: StepFailure) -> int:

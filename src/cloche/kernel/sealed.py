@@ -7,6 +7,7 @@ writing refuses, so the launcher, once, is started from such a copy; all its chi
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from cloche.kernel.files import memfd_seal
@@ -28,6 +29,17 @@ def copy_of(path: str) -> int:
         return memfd
     finally:
         os.close(source)
+
+
+def running() -> bool:
+    """Whether this process is such a copy."""
+    interpreter = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return bool(fcntl.fcntl(interpreter, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
+    except OSError:  # EINVAL: no memfd
+        return False
+    finally:
+        os.close(interpreter)
 
 
 def library_directory() -> str:
