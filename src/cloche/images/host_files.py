@@ -37,6 +37,11 @@ class _Program(NamedTuple):
     inherited: tuple[str, ...]
 
 
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Not the daemon's own PATH: who started it must not decide what an image holds, and the wrappers of version
+switchers, found there first, run nothing without their home."""
+
+
 class HostFiles:
     """Collects files; ``write`` puts them into a layer at the paths that they have on the host."""
 
@@ -48,12 +53,12 @@ class HostFiles:
         self._configured = _configured()
 
     def add_command(self, command: str) -> str:
-        """A command by name (looked up in PATH) or by absolute path, with all it needs. Returns its path.
-        Raises ``InvalidArgument``."""
-        path = shutil.which(command, path=None if "/" in command else _search_path())
+        """A command by name (looked up in the system's directories) or by absolute path, with all it needs.
+        Returns its path. Raises ``InvalidArgument``."""
+        path = shutil.which(command, path=None if "/" in command else _SEARCH_PATH)
         if path is None or not os.path.isabs(path):
             raise InvalidArgument(
-                f"this host has no command {command!r} (absolute paths and names in PATH count)"
+                f"this host has no command {command!r} (absolute paths and names in {_SEARCH_PATH} count)"
             )
         self._program(_Program(path, ()))
         return path
@@ -163,12 +168,6 @@ class HostFiles:
             layer.symlink(path[1:], target)
         for path in sorted(self._files):
             layer.copy(path[1:], path)
-
-
-def _search_path() -> str:
-    return (
-        os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-    )
 
 
 def _expand(paths: tuple[str, ...], file: str) -> tuple[str, ...]:
