@@ -258,6 +258,20 @@ async def test_an_init_before_its_exec_cannot_be_written(box: Box, tmp_path: Pat
         monitor.close()
 
 
+async def test_a_program_does_not_outlive_a_starter_that_is_killed(box: Box, tmp_path: Path) -> None:
+    plan, container = box.plan("sleep", "60")
+    os.mkfifo(tmp_path / "fifo")
+    # The host side hangs in open(2) while init, which has all that it waits for, becomes the program.
+    host = (*plan.host, WriteCgroup(str(tmp_path / "fifo"), "go"))
+    monitor = await box.launcher.launch(box.config(container), host, plan.container)
+    async with asyncio.timeout(5):
+        while not (started := inits(box.launcher)) or name(started[0]) != "sleep":
+            await asyncio.sleep(0.01)
+    os.kill(int(Path(f"/proc/{started[0]}/stat").read_text().split()[3]), signal.SIGKILL)
+    await gone(started[0])
+    monitor.close()
+
+
 def inits(launcher: Launcher) -> list[int]:
     """Children of the process that starts the container."""
     found = []

@@ -54,6 +54,8 @@ def supervise(starter: _socket.socket, pid: int) -> None:
     packet = packets.receive(starter)
     starter.close()
     if packet is None:
+        os.waitpid(pid, 0)
+        _kill_children()
         return
     set_name(b"cloche-monitor")
     leave_daemon()
@@ -63,6 +65,18 @@ def supervise(starter: _socket.socket, pid: int) -> None:
     os.waitpid(pid, 0)
     process.set_child_subreaper(False)
     monitor.serve()
+
+
+def _kill_children() -> None:
+    """A starter that was killed has left an init that nobody would watch, to the nearest subreaper: here."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            orphans = [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return
+    for orphan in orphans:
+        os.kill(orphan, 9)
+        os.waitpid(orphan, 0)
 
 
 def set_name(name: bytes) -> None:
