@@ -123,6 +123,41 @@ def test_the_live_file_grows_while_the_last_one_is_compressed(tmp_path: Path) ->
     assert text(tmp_path / "log").endswith("line 2999\n")
 
 
+def test_a_batch_is_split_where_the_file_is_full(tmp_path: Path) -> None:
+    log = JsonLog(config(tmp_path / "log", size=20_000, files=3, compress=False))
+    log.write(1, b"".join(b"line %04d\n" % number for number in range(1000)))
+    log.finish()
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1", "log.2"]
+    assert all(os.stat(tmp_path / name).st_size <= 20_000 for name in os.listdir(tmp_path))
+    kept = "".join(text(tmp_path / name) for name in ("log.2", "log.1", "log"))
+    first = int(kept[5:9])
+    assert first > 0
+    assert kept == "".join(f"line {number:04}\n" for number in range(first, 1000))
+
+
+def test_a_record_larger_than_a_file_is_kept(tmp_path: Path) -> None:
+    log = JsonLog(config(tmp_path / "log", size=100, files=2, compress=False))
+    log.write(1, b"a\n" + b"x" * 500 + b"\n" + b"y" * 500 + b"\n")
+    log.finish()
+    assert text(tmp_path / "log.1") == "x" * 500 + "\n"
+    assert text(tmp_path / "log") == "y" * 500 + "\n"
+
+
+def test_a_rotation_that_fails_loses_nothing(tmp_path: Path) -> None:
+    """The last file stays open: its descriptor's number must not come to mean another file."""
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = JsonLog(config(directory / "log", size=100, files=2, compress=False))
+    directory.rename(tmp_path / "gone")
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    for _ in range(5):
+        log.write(1, b"x" * 40 + b"\n")
+    log.finish()
+    os.close(other)
+    assert text(tmp_path / "gone" / "log") == ("x" * 40 + "\n") * 5
+    assert (tmp_path / "other").read_bytes() == b""
+
+
 def test_rotation_is_a_rename(tmp_path: Path) -> None:
     log = JsonLog(config(tmp_path / "log", size=1000, files=3, compress=False))
     log.write(1, b"first\n")

@@ -101,38 +101,54 @@ class JsonLog:
             self._size += os.write(self._file, b"\n")
 
     def _append(self, records: bytes) -> None:
-        if self._size and self._size + len(records) > self._config.max_size:
-            self._rotate(len(records))
+        view, start = memoryview(records), 0
+        while len(records) - start > (room := self._limit() - self._size):
+            # As many whole records as there is room for; a file that is empty takes one of any size.
+            end = records.rfind(b"\n", start, start + max(room, 0)) + 1
+            if not end and not self._size:
+                end = records.index(b"\n", start) + 1
+            if end:
+                self._write(view[start:end])
+                start = end
+            elif not self._rotate():
+                break
+        self._write(view[start:])
+
+    def _write(self, records: memoryview) -> None:
+        size = len(records)
         try:
-            view = memoryview(records)
-            while view:
-                view = view[os.write(self._file, view) :]
-            self._size += len(records)
+            while records:
+                records = records[os.write(self._file, records) :]
+            self._size += size
         except OSError:
             try:
                 os.ftruncate(self._file, self._size)
             except OSError:
                 pass
 
-    def _rotate(self, coming: int) -> None:
-        """Rename, so that whoever follows the file goes on by its inode."""
+    def _limit(self) -> int:
+        """Bytes that the live file may have. The compressor is behind: let the file grow before anybody
+        has to wait."""
         self.reap()
-        # The compressor is behind: let the live file grow before anybody has to wait.
-        if self._compressor and self._size + coming <= _PATIENCE * self._config.max_size:
-            return
+        return self._config.max_size * (_PATIENCE if self._compressor else 1)
+
+    def _rotate(self) -> bool:
+        """Rename, so that whoever follows the file goes on by its inode. False where the file system
+        refuses: the live file goes on."""
         self.reap(wait=True)
-        path, kept = self._config.path, self._config.max_file
+        path, kept, last = self._config.path, self._config.max_file, self._file
         try:
             if kept <= 1:
                 os.unlink(path)
             else:
                 self._shift(path, kept)
-            os.close(self._file)
             self._open()
         except OSError:
-            return
+            return False
+        os.close(last)
         if kept > 1 and self._config.compress:
             self._compress()
+        return True
 
     @staticmethod
     def _shift(path: str, kept: int) -> None:
