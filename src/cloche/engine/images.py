@@ -62,10 +62,7 @@ class Images:
         return removed
 
     def _users(self, id: str) -> list[tuple[str, bool]]:
-        containers = self._context.registry.all()
-        return [
-            (container.id, is_running(container)) for container in containers if container.image_id == id
-        ]
+        return [(each.id, is_running(each)) for each in self._context.registry.made_from(id)]
 
     def history(self, ref: str) -> list[dict[str, object]]:
         """Docker's rows: Id, Created, CreatedBy, Tags, Size, Comment."""

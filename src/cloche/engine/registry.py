@@ -29,6 +29,8 @@ class Registry:
         self._store = store
         self._records: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        self._coming: dict[str, Container] = {}
+        """Whose first row is being written."""
 
     def load(self) -> list[Container]:
         """Read all rows; only at the start."""
@@ -75,8 +77,17 @@ class Registry:
 
     async def store(self, container: Container) -> None:
         """The first row of a container, durably; it is to be seen only after that."""
-        await self._store.write(_put(container), durable=True)
-        self._records[container.id] = container
+        self._coming[container.id] = container
+        try:
+            await self._store.write(_put(container), durable=True)
+            self._records[container.id] = container
+        finally:
+            del self._coming[container.id]
+
+    def made_from(self, image_id: str) -> list[Container]:
+        """Those of an image, also those that are just being created."""
+        everyone = (*self._records.values(), *self._coming.values())
+        return [container for container in everyone if container.image_id == image_id]
 
     async def forget(self, container: Container) -> None:
         """Row, record and name go. A row that comes back after a power cut has lost its snapshot, and the

@@ -227,12 +227,19 @@ class ImageStore:
             if delete:
                 transaction.delete_image(image.id)
 
-        await self.state.write(change)
-        done = [("Untagged", familiar(reference)) for reference in drop]
+        # Memory first: what is on its way out is not to be taken for a new container.
         for reference in drop:
             self._retag(reference, None)
         if delete:
             del self._images[image.id]
+        try:
+            await self.state.write(change)
+        except BaseException:
+            self._images[image.id] = image
+            self._tags |= dict.fromkeys(drop, image.id)
+            raise
+        done = [("Untagged", familiar(reference)) for reference in drop]
+        if delete:
             done.append(("Deleted", image.id))
             done += [("Deleted", chain) for chain in await self.sweep()]
         return done
