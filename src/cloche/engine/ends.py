@@ -63,7 +63,7 @@ async def _watch(context: Context, id: str, connection: MonitorConnection) -> No
                 stored = await supervision.owner.run("exit", partial(settle, context, id, message))
                 settled = True
                 if stored:
-                    await asyncio.wrap_future(stored)
+                    await _written(id, stored)
                 try:
                     await connection.release()
                 except ClocheError:
@@ -76,6 +76,14 @@ async def _watch(context: Context, id: str, connection: MonitorConnection) -> No
             supervision.monitor = None
     if not settled:
         await supervision.owner.run("loss", partial(lost, context, id))
+
+
+async def _written(id: str, row: concurrent.futures.Future[None]) -> None:
+    """A row that cannot be written (a full disk) holds nothing up: the exit record tells a next daemon."""
+    try:
+        await asyncio.wrap_future(row)
+    except ClocheError as error:
+        _log.error("the end of container %s is not stored: %s", id[:12], error)
 
 
 def _note(context: Context, id: str, message: object) -> None:
@@ -118,7 +126,11 @@ async def settle(
     context.events.container("die", container, exitCode=str(record.code), execDuration=str(seconds))
     supervision.exited(record.code, error)
     if container.config.auto_remove and not supervision.keep:
-        await remove.take_away(context, container, error)
+        try:
+            await remove.take_away(context, container, error)
+        except ClocheError as problem:
+            _log.error("container %s stays for now: %s", id[:12], problem)
+            supervision.removed(record.code, error)
     return stored
 
 

@@ -28,6 +28,7 @@ async def _rename(context: Context, id: str, name: str) -> None:
         renamed = replace(container, name=name)
         await context.registry.put(renamed, durable=True)
     except BaseException:
+        context.registry.put_soon(replace(context.registry.by_id(id) or container, name=container.name))
         context.registry.free(name)
         raise
     context.registry.free(container.name)

@@ -52,7 +52,7 @@ async def _start(context: Context, id: str) -> None:
     supervision = context.supervision(id)
     if supervision.watcher:
         # The last run's monitor still takes the cgroups away.
-        await supervision.watcher
+        await asyncio.wait([supervision.watcher])
     try:
         await _run(context, container, supervision)
     except ClocheError as error:
