@@ -98,6 +98,19 @@ def test_a_terminal_needs_devpts(box: Box) -> None:
         box.run(DEV, OpenTerminal())
 
 
+def test_the_console_is_no_link_of_the_image(box: Box) -> None:
+    (box.root / "dev").mkdir()
+    (box.root / "victim").touch()
+    (box.root / "dev/console").symlink_to("/victim")
+    with pytest.raises(StepError, match="/dev/console is a link"):
+        box.run(NULL, DEVPTS, OpenTerminal())
+
+
+def test_a_false_ptmx_is_not_opened(box: Box) -> None:
+    with pytest.raises(StepError, match="not the pseudo-terminals' device"):
+        box.run(DEV, MakeDevice("/dev/pts/ptmx", "c", 1, 3), OpenTerminal())
+
+
 def read_terminal(master: int) -> str:
     data = b""
     while select.select([master], [], [], 5)[0]:

@@ -9,7 +9,6 @@ import struct
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
-TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 
@@ -31,11 +30,6 @@ def open_pty(ptmx: str = "/dev/pts/ptmx") -> tuple[int, int]:
     except BaseException:
         os.close(master)
         raise
-
-
-def pty_number(master: int) -> int:
-    """The N of /dev/pts/N, in its devpts instance."""
-    return int(_INT.unpack(fcntl.ioctl(master, TIOCGPTN, bytes(_INT.size)))[0])
 
 
 def set_size(descriptor: int, rows: int, columns: int) -> None:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 
-from cloche.kernel.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from cloche.kernel.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _LINKS = 40
@@ -17,11 +17,6 @@ _LINKS = 40
 def open_path(root: int, path: str, resolve: int = 0) -> int:
     """An O_PATH descriptor of what ``path`` names inside ``root``, links followed."""
     return openat2(root, path, os.O_PATH, 0, _RESOLVE | resolve)
-
-
-def open_link(root: int, path: str) -> int:
-    """The same without following a link in the last place."""
-    return openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, _RESOLVE)
 
 
 def open_parent(root: int, path: str) -> tuple[int, str]:
@@ -64,6 +59,20 @@ def make_file(root: int, path: str, links: int = 0) -> int:
     finally:
         os.close(parent)
     return open_path(root, path)
+
+
+def make_node(root: int, path: str) -> int:
+    """A descriptor of ``path`` itself, made an empty file where missing. Raises ``OSError`` (ELOOP) where it
+    is a link."""
+    parent, name = open_parent(root, path)
+    try:
+        try:
+            os.mknod(name, stat.S_IFREG | 0o600, dir_fd=parent)
+        except FileExistsError:
+            pass
+        return openat2(parent, name, os.O_PATH, 0, RESOLVE_NO_SYMLINKS)
+    finally:
+        os.close(parent)
 
 
 def _link_target(parent: int, name: str, path: str, links: int) -> str:

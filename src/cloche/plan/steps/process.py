@@ -261,26 +261,18 @@ class OpenTerminal(Step, frozen=True):
 
     def execute(self, run: Execution) -> None:
         ptmx = root.open_path(run.root, "/dev/pts/ptmx")
-        if not stat.S_ISCHR(os.fstat(ptmx).st_mode):
-            raise OSError(errno.ENOTTY, "open('/dev/pts/ptmx'): not a device")
+        found = os.fstat(ptmx)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(5, 2):
+            raise OSError(errno.ENOTTY, "open('/dev/pts/ptmx'): not the pseudo-terminals' device")
         master, slave = tty.open_pty(f"/proc/self/fd/{ptmx}")
         if self.rows and self.columns:
             tty.set_size(master, self.rows, self.columns)
-        self._bind_console(run, f"/dev/pts/{tty.pty_number(master)}")
+        _bind_console(run, slave)
         run.send_console(master)
         for number in (0, 1, 2):
             os.dup2(slave, number)
         tty.set_controlling(0)
         for descriptor in (ptmx, master, slave):
-            os.close(descriptor)
-
-    def _bind_console(self, run: Execution, path: str) -> None:
-        terminal = root.open_path(run.root, path)
-        target = root.make_target(run.root, "/dev/console", directory=False)
-        copy = mounts.open_tree(terminal, "", mounts.OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH)
-        both = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
-        mounts.move_mount(copy, "", target, "", both)
-        for descriptor in (terminal, target, copy):
             os.close(descriptor)
 
     def describe(self) -> str:
@@ -290,7 +282,20 @@ class OpenTerminal(Step, frozen=True):
         return ""
 
     def hint(self, number: int) -> str:
+        if number == errno.ELOOP:
+            return "/dev/console is a link"
         return "the container has no devpts at /dev/pts" if number == errno.ENOENT else ""
+
+
+def _bind_console(run: Execution, slave: int) -> None:
+    """The terminal that is open, not what its name means by now, onto /dev/console itself, not what that may
+    be a link to (CVE-2025-52565)."""
+    target = root.make_node(run.root, "/dev/console")
+    copy = mounts.open_tree(slave, "", mounts.OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH)
+    both = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
+    mounts.move_mount(copy, "", target, "", both)
+    os.close(target)
+    os.close(copy)
 
 
 def _limit(value: int) -> str:
