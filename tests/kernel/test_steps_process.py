@@ -12,6 +12,7 @@ from box import BUSYBOX, DEV, DEVPTS, NULL, PROC, Box
 from cloche.kernel import tty
 from cloche.plan.step import StepError
 from cloche.plan.steps import (
+    Bind,
     Clone,
     JoinNamespace,
     JoinSessionKeyring,
@@ -77,6 +78,19 @@ def test_kernel_settings_are_those_of_the_container(box: Box) -> None:
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
     with pytest.raises(StepError, match="this kernel has no such setting"):
         box.run(PROC, WriteSysctl("net/no/such", "1"))
+
+
+def test_a_kernel_setting_is_written_nowhere_else(box: Box, tmp_path: Path) -> None:
+    """A volume that another container changes meanwhile may lie over /proc or in it."""
+    false = tmp_path / "false"
+    (false / "sys/kernel").mkdir(parents=True)
+    (false / "sys/kernel/shmmni").write_text("untouched")
+    setting = WriteSysctl("kernel/shmmni", "7")
+    with pytest.raises(StepError, match="not a proc file system"):
+        box.run(Bind(str(false), "/proc"), inside=(setting,))
+    with pytest.raises(StepError, match="mounted over the setting"):
+        box.run(PROC, Bind(str(false / "sys/kernel"), "/proc/sys/kernel"), inside=(setting,))
+    assert (false / "sys/kernel/shmmni").read_text() == "untouched"
 
 
 def test_a_session_keyring_of_its_own(box: Box) -> None:

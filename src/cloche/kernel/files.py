@@ -6,7 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
-from ctypes import c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_void_p
 
 from cloche.kernel.syscall import bind, c_string, check
 
@@ -19,6 +19,8 @@ RESOLVE_CACHED = 0x20
 
 CLOSE_RANGE_UNSHARE = 0x2
 CLOSE_RANGE_CLOEXEC = 0x4
+
+PROC_SUPER_MAGIC = 0x9FA0
 
 LAST_DESCRIPTOR = 0xFFFFFFFF
 """The end of a ``close_range`` that means all."""
@@ -33,6 +35,7 @@ class _OpenHow(ctypes.Structure):
 _openat2 = bind("openat2", c_int, c_char_p, c_void_p, c_size_t)
 _close_range = bind("close_range", c_uint, c_uint, c_int)
 _syncfs = bind("syncfs", c_int)
+_fstatfs = bind("fstatfs", c_int, c_void_p)
 
 
 def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
@@ -62,6 +65,14 @@ def memfd_seal(descriptor: int) -> None:
     Raises ``OSError`` (EPERM) if it was made without MFD_ALLOW_SEALING, EBUSY if it is mapped writable."""
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+
+
+def filesystem(descriptor: int) -> int:
+    """The magic number of the file system that the descriptor lies on: ``f_type`` of statfs(2)."""
+    # The first word of ``struct statfs``, which is below 128 bytes everywhere.
+    buffer = (c_long * 16)()
+    check(_fstatfs(descriptor, buffer), "fstatfs", descriptor)
+    return int(buffer[0])
 
 
 def syncfs(descriptor: int) -> None:

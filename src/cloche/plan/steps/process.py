@@ -26,6 +26,9 @@ _UNSHARE_OPTIONS = {
     "time": "--time",
 }
 
+_RESOLVE_SYSCTL = files.RESOLVE_BENEATH | files.RESOLVE_NO_XDEV | files.RESOLVE_NO_SYMLINKS
+"""What is mounted or linked there could lead the write to another file of proc (CVE-2025-52881)."""
+
 
 class Clone(Step, frozen=True):
     """Host side: fork init in new namespaces with one clone3(2). Exactly one per host part that has a
@@ -185,11 +188,17 @@ class WriteSysctl(Step, frozen=True):
         if run.root < 0:
             write_file(f"/proc/sys/{self.path}", self.value.encode())
             return
-        descriptor = files.openat2(run.root, f"proc/sys/{self.path}", os.O_WRONLY, 0, files.RESOLVE_IN_ROOT)
+        proc = root.open_path(run.root, "/proc", files.RESOLVE_NO_SYMLINKS)
         try:
-            os.write(descriptor, self.value.encode())
+            if files.filesystem(proc) != files.PROC_SUPER_MAGIC:
+                raise OSError(errno.ENODEV, "open('/proc'): not a proc file system")
+            descriptor = files.openat2(proc, f"sys/{self.path}", os.O_WRONLY, 0, _RESOLVE_SYSCTL)
+            try:
+                os.write(descriptor, self.value.encode())
+            finally:
+                os.close(descriptor)
         finally:
-            os.close(descriptor)
+            os.close(proc)
 
     def describe(self) -> str:
         return f"{self.path} = {self.value}"
@@ -200,6 +209,8 @@ class WriteSysctl(Step, frozen=True):
     def hint(self, number: int) -> str:
         if number == errno.ENOENT:
             return "this kernel has no such setting, or not in this namespace"
+        if number in (errno.EXDEV, errno.ELOOP):
+            return "something is mounted over the setting"
         return "the kernel refuses this value" if number == errno.EINVAL else ""
 
 
