@@ -102,9 +102,9 @@ class JsonLog:
 
     def _append(self, records: bytes) -> None:
         view, start = memoryview(records), 0
-        while len(records) - start > (room := self._limit() - self._size):
+        while len(records) - start > (room := max(0, self._limit() - self._size)):
             # As many whole records as there is room for; a file that is empty takes one of any size.
-            end = records.rfind(b"\n", start, start + max(room, 0)) + 1
+            end = records.rfind(b"\n", start, start + room) + 1
             if not end and not self._size:
                 end = records.index(b"\n", start) + 1
             if end:
