@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -120,6 +121,12 @@ def test_clients_that_leave_in_the_middle(daemon: Daemon) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert daemon.ping()
+
+
+def test_bad_detach_keys_are_refused_before_the_stream(daemon: Daemon) -> None:
+    name = daemon.ok("create", "busybox")
+    status, body = daemon.request("POST", f"/containers/{name}/attach?stream=1&detachKeys=ctrl-1")
+    assert (status, json.loads(body)) == (400, {"message": "Invalid detach keys (ctrl-1) provided"})
 
 
 def test_many_clients_at_once(daemon: Daemon) -> None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from cloche.api import query
 from cloche.api.call import COMMON, Call
 from cloche.api.connection import GivenAway
+from cloche.engine.attach import parse_keys
 from cloche.engine.records import AttachRequest, Container, LogLine
 from cloche.errors import ClocheError, InvalidArgument
 
@@ -31,17 +32,22 @@ def frame(stream: int, data: bytes) -> bytes:
 async def attach(call: Call, ref: str) -> web.StreamResponse:
     container = call.engine.containers.get(ref)
     flags = {name: query.flag(call.query, name) for name in ("stdin", "stdout", "stderr", "stream", "logs")}
+    keys = call.query.get("detachKeys", "")
+    # Refused while the answer can still be an error.
+    parse_keys(keys)
     upgrade = call.request.headers.get("Upgrade")
     descriptor, prefix = await call.connection.give_away(
         _head(content_type(container, call.version), upgrade)
     )
-    request = AttachRequest(
-        descriptor=descriptor, prefix=prefix, detach_keys=call.query.get("detachKeys", ""), **flags
-    )
+    request = AttachRequest(descriptor=descriptor, prefix=prefix, detach_keys=keys, **flags)
+    # The engine closes its descriptor, whose number may be another file's before an error is known here.
+    own = os.dup(descriptor)
     try:
         await call.engine.containers.attach(container.id, request)
     except ClocheError as error:
-        _apologise(descriptor, container, error)
+        _apologise(own, container, error)
+    finally:
+        os.close(own)
     return GivenAway()
 
 
@@ -57,12 +63,10 @@ def _head(kind: str, upgrade: str | None) -> bytes:
 
 
 def _apologise(descriptor: int, container: Container, error: ClocheError) -> None:
-    """The head is out, so the error can only go where the output would. The engine may have closed the
-    descriptor."""
+    """The head is out, so the error can only go where the output would."""
     text = f"{error}\n".encode()
     try:
         os.write(descriptor, text if container.config.terminal else frame(2, text))
-        os.close(descriptor)
     except OSError:
         pass
 

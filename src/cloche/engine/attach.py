@@ -40,11 +40,11 @@ async def attach(context: Context, ref: str, request: AttachRequest) -> None:
     try:
         container = context.registry.get(ref)
         keys = parse_keys(request.detach_keys)
+        if request.logs:
+            await _replay(context, container, request)
     except BaseException:
         os.close(request.descriptor)
         raise
-    if request.logs:
-        await _replay(context, container, request)
     if not request.stream:
         os.close(request.descriptor)
         return
@@ -68,6 +68,9 @@ async def _hand_on(context: Context, id: str, request: AttachRequest, attachment
     supervision = context.supervision(id)
     if supervision.monitor:
         await supervision.monitor.attach(request.descriptor, attachment)
+    elif is_running(container):
+        # It has ended, and is about to be told so: there is nothing to hear of this run any more.
+        os.close(request.descriptor)
     else:
         supervision.waiting.append(Attached(request.descriptor, attachment))
     context.events.container("attach", container)
