@@ -191,6 +191,17 @@ def test_what_the_cgroups_need_of_the_host_comes_before_it_is_out_of_reach() -> 
     )
 
 
+def test_without_a_cgroup_namespace_v2_shows_the_hosts_mount() -> None:
+    """A new one would reset the options of the host's own."""
+    spec = change(default_spec(), "linux", namespaces=defaults.NAMESPACES[:-1])
+    steps = make(spec, V2).container
+    bind = next(step for step in only(steps, "Bind") if step.target == "/sys/fs/cgroup")
+    assert (bind.source, bind.recursive) == ("/sys/fs/cgroup", False)
+    assert set(bind.options) == {"nosuid", "noexec", "nodev", "ro"}
+    assert steps.index(bind) < order(steps).index("PivotRoot")
+    assert "cgroup2" not in {step.fstype for step in only(steps, "MountFilesystem")}
+
+
 def test_privileges_go_after_what_needs_them() -> None:
     names = order(make(default_spec()).container)
     tail = [

@@ -173,11 +173,17 @@ def _is_bind(mount: Mount) -> bool:
 
 def _cgroup(mount: Mount, placement: Placement, namespace: bool) -> list[Step]:
     """v2 is one mount. v1 is one for each hierarchy: without a cgroup namespace those would show the
-    whole host, so there the container's own directories are bound."""
+    whole host, so there the container's own directories are bound; v2 shows the whole host there, as with
+    other runtimes."""
     target = mount.destination
     flags = tuple(option for option in mount.options if option in FLAGS)
-    if placement.version == 2:
+    if placement.version == 2 and namespace:
         return [MountFilesystem("cgroup2", "cgroup", target, flags)]
+    if placement.version == 2:
+        # A new mount from the host's own cgroup namespace would reset the options of the host's
+        # (nsdelegate, memory_recursiveprot): the kernel takes its options for all of them.
+        mountpoint = placement.directories[0].rpartition("/")[0]
+        return [Bind(mountpoint, target, recursive=False, options=flags)]
     if namespace:
         return [BindCgroups(target, placement.hierarchies, readonly="ro" in flags)]
     steps: list[Step] = [
