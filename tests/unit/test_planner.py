@@ -351,7 +351,23 @@ BAD: list[tuple[Callable[[Spec], Spec], type[ClocheError], str]] = [
         InvalidArgument,
         "no option 'x'",
     ),
+    (
+        lambda spec: change(spec, "", mounts=(Mount("/a/../proc/", "bind", "/b", ("bind",)),)),
+        InvalidArgument,
+        "inside /proc",
+    ),
+    (
+        lambda spec: change(spec, "", mounts=(Mount("//proc/self/attr", "tmpfs"),)),
+        InvalidArgument,
+        "inside /proc",
+    ),
 ]
+
+
+def test_single_files_of_proc_may_be_mounted_over() -> None:
+    over = (Mount("/proc/meminfo", "bind", "/lxcfs/meminfo", ("bind",)), Mount("/proc2", "tmpfs"))
+    steps = make(change(default_spec(), "", mounts=(*defaults.mounts(), *over))).container
+    assert {"/proc/meminfo", "/proc2"} <= {getattr(step, "target", "") for step in steps}
 
 
 @pytest.mark.parametrize(("spoil", "error", "message"), BAD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import msgspec
 
 from cloche.cgroups.contract import Placement
@@ -59,6 +61,12 @@ _SYMLINKS = (
     ("/dev/core", "/proc/kcore"),
 )
 
+_OVER_PROC = frozenset(
+    "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo net/dev sys/kernel/ns_last_pid"
+    " sys/crypto/fips_enabled".split()
+)
+"""Files of /proc that lxcfs and its kin put their own over, as other runtimes let them."""
+
 
 def propagation(spec: Spec) -> MakePrivate:
     """Mounts of the host are seen in the container only where the spec wants them to be."""
@@ -89,8 +97,7 @@ def mounts(spec: Spec, placement: Placement, *, cgroup_namespace: bool) -> Mount
     """Sort the mounts by whether they wait for the cgroups."""
     found = Mounts([], [], [])
     for mount in spec.mounts:
-        if not mount.destination.startswith("/"):
-            raise InvalidArgument(f"mounts: destination {mount.destination!r} is not an absolute path")
+        _check_destination(mount)
         if mount.type in ("cgroup", "cgroup2"):
             found.late_targets.append(mount.destination)
             found.late.extend(_cgroup(mount, placement, cgroup_namespace))
@@ -138,6 +145,21 @@ def protect(spec: Spec) -> list[ReadonlyPath | MaskPath]:
 def close(spec: Spec) -> list[Step]:
     """The read-only root, when no target is made any more."""
     return [ReadonlyRoot()] if spec.root.readonly else []
+
+
+def _check_destination(mount: Mount) -> None:
+    """Nothing lies over the kernel's /proc but what stands in for single files of it (CVE-2019-16884)."""
+    if not mount.destination.startswith("/"):
+        raise InvalidArgument(f"mounts: destination {mount.destination!r} is not an absolute path")
+    path = posixpath.normpath("/" + mount.destination.lstrip("/"))
+    if path == "/proc":
+        allowed = mount.type == "proc" or (_is_bind(mount) and mount.source.rstrip("/") == "/proc")
+    else:
+        allowed = not path.startswith("/proc/") or path.removeprefix("/proc/") in _OVER_PROC
+    if not allowed:
+        raise InvalidArgument(
+            f"mounts: {mount.destination} cannot be mounted over, because it is inside /proc"
+        )
 
 
 def _mount(mount: Mount) -> Step:
