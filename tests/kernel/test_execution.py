@@ -239,6 +239,9 @@ def test_a_script_and_its_interpreter(box: Box) -> None:
     assert hint == "/script is a script for /usr/bin/python3, which is not in the container"
     write(box, "windows", b"#!/bin/sh\r\necho\r\n")
     assert "carriage return" in failed_exec(box, "/windows")[2]
+    write(box, "bytes", b"#!/bin/\xff\n")
+    message, code, hint = failed_exec(box, "/bytes")
+    assert (code, hint) == (127, "/bytes is a script for /bin/?, which is not in the container")
     write(box, "plain", b"echo no first line\n")
     message, code, hint = failed_exec(box, "/plain")
     assert (message, code) == ("exec /plain: exec format error", 126)

@@ -201,17 +201,22 @@ def _failure(side: str, index: int, step: Step | None, error: BaseException) -> 
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
     if step is None:
-        return StepFailure(side, index, "", "", number, message[:4096], "", "")
+        return StepFailure(side, index, "", "", number, _text(message, 4096), "", "")
     return StepFailure(
         side=side,
         index=index,
         step=type(step).__name__,
-        arguments=step.describe()[:4096],
+        arguments=_text(step.describe(), 4096),
         errno=number,
-        message=message[:4096],
-        shell=step.shell()[:16384],
-        hint=step.hint(number),
+        message=_text(message, 4096),
+        shell=_text(step.shell(), 16384),
+        hint=_text(step.hint(number), 4096),
     )
+
+
+def _text(text: str, limit: int) -> str:
+    """What msgpack takes: an image's file may have bytes in it that are no text."""
+    return text[:limit].encode(errors="replace").decode()
 
 
 def _await_exec(run: Execution) -> tuple[StepTime, ...]:
