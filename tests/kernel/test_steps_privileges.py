@@ -109,6 +109,13 @@ def test_a_user_may_reopen_its_own_output(box: Box) -> None:
     assert os.stat("/dev/null").st_uid == 0
 
 
+def test_a_file_of_the_host_keeps_its_owner(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("x")
+    with open(tmp_path / "input") as file:
+        result = box.run(inside=(SetIds(1000, 1000),), script="cat", descriptors={"stdin": file.fileno()})
+    assert (result.output, (tmp_path / "input").stat().st_uid) == ("x", 0)
+
+
 def test_no_new_privileges(box: Box) -> None:
     assert status(box, NoNewPrivileges(), field="NoNewPrivs") == ["1"]
 

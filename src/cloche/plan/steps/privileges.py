@@ -264,10 +264,10 @@ class Exec(Step, frozen=True):
 
 def _own_standard_streams(uid: int) -> None:
     """Let a user that is not root reopen its own pipes and terminal (/dev/stdout); not the shared null
-    device."""
+    device, nor a file that somebody has redirected to: that is the host's."""
     for descriptor in (0, 1, 2):
         found = os.fstat(descriptor)
-        if found.st_uid != uid and not (stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)):
+        if found.st_uid != uid and not stat.S_ISREG(found.st_mode) and not root.is_null(descriptor):
             try:
                 os.fchown(descriptor, uid, -1)
             except OSError as error:
