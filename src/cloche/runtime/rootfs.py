@@ -62,7 +62,19 @@ _SYMLINKS = (
 )
 
 _OVER_PROC = frozenset(
-    ["cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"]
+    (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "net/dev",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    )
 )
 """Files of /proc that lxcfs and its kin put their own over, as other runtimes let them."""
 
