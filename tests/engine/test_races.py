@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -97,3 +98,15 @@ async def test_a_name_that_could_not_be_stored_is_not_taken(rig: Rig) -> None:
     with pytest.raises(NotFound):
         rig.engine.containers.get("new")
     await rig.remove("old")
+
+
+async def test_nothing_is_launched_at_an_address_that_is_not_stored(rig: Rig) -> None:
+    container = await rig.create("sleep", "60", network_mode="bridge")
+    socket = f"{rig.settings.run_dir}/c/{container.id[:12]}"
+    with _slow_disk(rig):
+        starting = asyncio.create_task(rig.engine.containers.start(container.id))
+        await asyncio.sleep(0.5)
+        assert not os.path.exists(socket)
+    await starting
+    assert os.path.exists(socket)
+    await rig.remove(container.id)

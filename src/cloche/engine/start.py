@@ -71,14 +71,19 @@ async def _start(context: Context, id: str) -> None:
 
 async def _run(context: Context, container: Container, supervision: Supervision) -> None:
     id = container.id
+    stored = None
     if on_bridge(container.config.network_mode):
         container = replace(container, endpoint=await context.networking.allocate(id))
-        # Stored with the outcome; from now on a failure gives the address back.
-        context.registry.put_soon(container)
+        # From now on a failure gives the address back.
+        stored = context.registry.put_soon(container)
     size = supervision.size if supervision.size != (0, 0) else container.config.console_size
     rootfs = context.snapshots.mounts(id, context.paths.rootfs)
     plan, placement = planning.plan(context, container, rootfs, size)
     _prepare_files(context, container)
+    if stored:
+        # A daemon that finds this container running must know its address, or gives it to another one too.
+        # It was written while the plan was made, unless the disk is slow.
+        await asyncio.wrap_future(stored)
     config = _monitor_config(context, container, supervision, placement, size)
     waiting, supervision.waiting = supervision.waiting, []
     descriptors = [attached.descriptor for attached in waiting]
