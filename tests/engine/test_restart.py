@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
-from cloche.engine.ends import clear_cgroups
 from cloche.engine.engine import Engine
 from cloche.errors import Unavailable
 from cloche.monitor.exit import write_record
@@ -86,19 +85,21 @@ async def test_monitor_and_daemon_both_killed(rig: Rig) -> None:
 
 async def test_after_a_restart_of_the_machine_a_pid_in_a_row_is_a_strangers(rig: Rig) -> None:
     id = await rig.start("sleep", "60")
-    container = rig.engine.containers.get(id)
-    pid = container.state.pid
+    pid = rig.engine.containers.get(id).state.pid
     monitor = await rig.monitor(id)
     await rig.engine._context.store.write(lambda transaction: transaction.set_fact("boot", "another"))
     await rig.engine.close()
     os.kill(monitor, signal.SIGKILL)
+    # A stranger is in no cgroup of ours.
+    for parent in rig._parents():
+        Path(parent).with_name("cgroup.procs").write_text(str(pid))
     rig.engine = Engine(rig.settings)
     await rig.engine.start()
     state = rig.engine.containers.get(id).state
     assert (state.status, state.exit_code) == ("exited", 137)
     assert "machine was restarted" in state.error
     assert not _dead(pid)
-    clear_cgroups(rig.engine._context, container)
+    os.kill(pid, signal.SIGKILL)
     await rig.engine.containers.start(id)
     await rig.reopen()
     assert rig.engine.containers.get(id).state.status == "running"
@@ -187,3 +188,22 @@ async def test_kill_9_of_the_daemon_loses_no_container_no_line_and_no_code(rig: 
         assert await rig.output(name) == "".join(f"line {number}\n" for number in range(200))
         await rig.remove(name)
     await rig.clean()
+
+
+async def test_cgroups_of_a_start_that_nobody_saw_through_are_cleared(rig: Rig) -> None:
+    """Daemon, starter and monitor all died in the midst of it."""
+    id = (await rig.create("sleep", "60")).id
+    await rig.remove(await rig.start("true"))
+    await rig.engine.close()
+    leaves = [f"{parent}/{id}" for parent in rig._parents()]
+    for leaf in leaves:
+        os.mkdir(leaf)
+    program = await asyncio.create_subprocess_exec("sleep", "60")
+    for leaf in leaves:
+        if "cpuset" not in leaf:
+            Path(leaf, "cgroup.procs").write_text(str(program.pid))
+    rig.engine = Engine(rig.settings)
+    await rig.engine.start()
+    assert [leaf for leaf in leaves if os.path.exists(leaf)] == []
+    assert await program.wait() == -signal.SIGKILL
+    await rig.remove(id)

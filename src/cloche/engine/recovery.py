@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 
 from msgspec.structs import replace
 
@@ -38,7 +39,10 @@ async def recover(context: Context) -> None:
         # Not before all rows say that nothing runs any more.
         await context.store.write(lambda transaction: transaction.set_fact("boot", boot))
     _collect(context)
-    strays = _stray_cgroups(context, context.registry.ids())
+    strays = _stray_cgroups(context, {each.id for each in context.registry.all() if is_running(each)})
+    for id in strays.keys() & context.registry.ids():
+        # Of a start that nobody saw through. Now: a next start of it makes them anew.
+        await asyncio.to_thread(_clear, context, strays.pop(id))
     context.background(_collect_slowly(context, strays), "collecting what crashes left")
 
 
@@ -71,11 +75,20 @@ async def _find(context: Context, container: Container, rebooted: bool) -> None:
             found = await _greeting(connection)
     except TimeoutError:
         found = None
+        # Its start hangs. Nobody would follow what might still come of it.
+        await _give_up(connection)
     if found is None:
         connection.close()
         await _without_monitor(context, container, rebooted)
         return
     await _with_monitor(context, container, connection, found)
+
+
+async def _give_up(connection: MonitorConnection) -> None:
+    try:
+        await connection.signal(signal.SIGKILL)
+    except ClocheError:
+        return
 
 
 async def _greeting(connection: MonitorConnection) -> Status | None:
@@ -161,8 +174,9 @@ async def _collect_slowly(context: Context, strays: dict[str, list[str]]) -> Non
     context.trash.collect_soon()
 
 
-def _stray_cgroups(context: Context, known: set[str]) -> dict[str, list[str]]:
-    """Only below our own parent, and only what is named as a container is."""
+def _stray_cgroups(context: Context, running: set[str]) -> dict[str, list[str]]:
+    """Those of no container that runs. Only below our own parent, and only what is named as a container
+    is."""
     found: dict[str, list[str]] = {}
     for mount in dict.fromkeys(context.layout.mounts.values()):
         parent = f"{mount}/{context.settings.name}"
@@ -171,7 +185,7 @@ def _stray_cgroups(context: Context, known: set[str]) -> dict[str, list[str]]:
         except OSError:
             continue
         for name in names:
-            if len(name) == 64 and set(name) <= set("0123456789abcdef") and name not in known:
+            if len(name) == 64 and set(name) <= set("0123456789abcdef") and name not in running:
                 found.setdefault(name, []).append(f"{parent}/{name}")
     return found
 
