@@ -150,6 +150,18 @@ def test_custom_profile() -> None:
     }
 
 
+def test_calls_of_x32_with_numbers_of_their_own_are_decided_by_the_profile() -> None:
+    architectures = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X32")
+    usual = {name for rule in resolve(None, ()).syscalls for name in rule.names if not rule.args}
+    rules = (
+        SeccompSyscall(("execve",), "SCMP_ACT_ERRNO", 77),
+        SeccompSyscall(tuple(usual - {"execve"}), "SCMP_ACT_ALLOW"),
+    )
+    seccomp = Seccomp("SCMP_ACT_ERRNO", architectures=architectures, syscalls=rules)
+    calls = under(seccomp, lambda: {"execve": call(X32 | 520, 0, 0, 0), "later": call(X32 | NOT_YET)})
+    assert calls == {"execve": 77, "later": errno.ENOSYS}
+
+
 def test_comparisons_of_one_argument_are_alternatives_and_of_several_a_conjunction() -> None:
     def rule(name: str, *arguments: tuple[int, int]) -> SeccompSyscall:
         comparisons = tuple(SeccompArgument(index, value, "SCMP_CMP_EQ") for index, value in arguments)

@@ -36,7 +36,7 @@ class Filter(msgspec.Struct, frozen=True):
     """``SECCOMP_FILTER_FLAG_*`` for seccomp(2)."""
 
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Of the program that is made from the same profile; changes with the code below."""
 
 ACTIONS = {
@@ -201,14 +201,17 @@ def _prelude(seccomp: Seccomp, unknown: dict[str, int]) -> bytes:
             continue  # it has x86_64's token and a bit in the number
         token = libseccomp.architecture(name)
         body = _instruction(_LOAD, _NUMBER_OFFSET)
+        last = max((_number(token, call) for call in names), default=0)
         if name == "SCMP_ARCH_X86_64" and "SCMP_ARCH_X32" in seccomp.architectures:
             body += _instruction(_AND, 0xFFFFFFFF & ~_X32_BIT)
+            # Some of its calls have numbers of their own, from 512 on.
+            x32 = libseccomp.architecture("SCMP_ARCH_X32")
+            last = max([last, *(_number(x32, call) & ~_X32_BIT for call in names)])
         modern = _MODERN | _MODERN_X86_64 if name == "SCMP_ARCH_X86_64" else _MODERN
         for number, action in sorted(
             (modern[call], unknown[call]) for call in unknown.keys() & modern.keys()
         ):
             body += _instruction(_JUMP_EQUAL, number, 0, 1) + _instruction(_RETURN, action)
-        last = max((_number(token, name) for name in names), default=0)
         if restrictive and last:
             body += _instruction(_JUMP_GREATER, last, 0, 1)
             body += _instruction(_RETURN, ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
