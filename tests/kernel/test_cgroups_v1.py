@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from sandbox import forked
 
 from cloche.cgroups import layout, tree, v1
 from cloche.cgroups.contract import DeviceRule, Placement, Resources
 from cloche.errors import InvalidArgument
+from cloche.kernel import mounts
+from cloche.kernel.namespaces import CLONE_NEWNS
 from cloche.plan.execution import Execution
 from cloche.plan.steps.cgroup import AttachCgroups, MakeCgroups, WriteCgroup
 from cloche.runtime import defaults, resources
@@ -197,6 +200,27 @@ def test_kill_and_remove_take_all_that_was_forked_and_made(make: Callable[[Resou
     status(pid)
     v1.remove(placement.leaves)
     assert not any(os.path.exists(leaf) for leaf in placement.leaves)
+
+
+def test_what_cannot_be_frozen_is_killed_all_the_same(make: Callable[[Resources], Placement]) -> None:
+    freezer = layout.detect().mounts.get("freezer")
+    if not freezer:
+        pytest.skip("no freezer is mounted")
+    placement = make(Resources())
+    pid = inside(placement, lambda: time.sleep(5) or 0)
+
+    def work() -> int:
+        mounts.mount(freezer, freezer, None, mounts.MS_BIND)
+        mounts.mount(None, freezer, None, mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_RDONLY)
+        with pytest.raises(OSError, match="Read-only") as caught:
+            v1.kill(placement.leaves)
+        return caught.value.errno
+
+    try:
+        assert forked(work, CLONE_NEWNS) == errno.EROFS
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    finally:
+        v1.kill(placement.leaves)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def processes(directory: str) -> list[int]:
             found += [int(line) for line in read(f"{path}/cgroup.procs").split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return found
+    # 0 is a process of another pid namespace, and to kill(2) the caller's own group.
+    return [process for process in found if process > 0]
 
 
 def remove(leaves: tuple[str, ...]) -> None:

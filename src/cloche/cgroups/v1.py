@@ -75,8 +75,12 @@ def processes(leaves: tuple[str, ...]) -> list[int]:
 def kill(leaves: tuple[str, ...]) -> None:
     """Freeze, SIGKILL every process, thaw: what is frozen cannot fork away."""
     freezer = bool(_file(leaves, "freezer.state"))
-    if freezer:
-        freeze(leaves, True)
+    try:
+        if freezer:
+            freeze(leaves, True)
+    except OSError:
+        # A task that hangs in the kernel does not freeze: all others are to be killed nevertheless.
+        pass
     try:
         for process in processes(leaves):
             try:
