@@ -123,16 +123,21 @@ class Cloche(Engine):
     program = ".venv/bin/cloched"
     version_command = (".venv/bin/cloche", "--version")
 
+    @property
+    def prefix(self) -> str:
+        """Of its cgroups, links and tables."""
+        return f"clb{os.getpid() % 10000}"
+
     def command(self) -> list[str]:
         directories = ["--root", f"{self.directory}/root", "--run-dir", f"{self.directory}/run"]
-        return [
-            self.program,
-            *directories,
-            "-H",
-            f"unix://{self.socket}",
-            "--name",
-            f"clb{os.getpid() % 10000}",
-        ]
+        return [self.program, *directories, "-H", f"unix://{self.socket}", "--name", self.prefix]
+
+    def stop(self) -> None:
+        super().stop()
+        # What a daemon leaves to the next one of its name.
+        subprocess.run(["ip", "link", "delete", f"{self.prefix}0"], capture_output=True)
+        subprocess.run(["nft", "delete", "table", "ip", self.prefix], capture_output=True)
+        remove_cgroups(self.prefix)
 
     def own_command(self) -> list[str]:
         """The same by Cloche's command."""
