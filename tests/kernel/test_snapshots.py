@@ -115,6 +115,22 @@ def test_usage_counts_its_own_changes_once(reopen: Open) -> None:
     assert (usage.size, usage.inodes) == (500, 3)
 
 
+def test_usage_of_what_is_deeper_than_a_path(reopen: Open, tmp_path: Path) -> None:
+    driver = reopen()
+    driver.prepare("box", None)
+    directory = os.open(driver.writable("box"), os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=directory)
+        below = os.open("d", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(directory)
+    assert driver.usage("box").inodes > 1000
+    driver.remove("box")
+    driver.collect()
+    assert os.listdir(tmp_path / "trash") == []
+
+
 def test_what_a_crash_left_half_made_is_forgotten(reopen: Open, tmp_path: Path) -> None:
     driver = reopen()
     layer(driver, BASE, None, one="1")

@@ -76,7 +76,11 @@ async def _summaries(call: Call, chosen: list[Container], images: _Images, sized
     for container in chosen:
         image = images.find(container.config.image)
         shown = render.image_name(container, image.id if image else None)
-        size = await call.engine.containers.size(container.id) if sized else None
+        try:
+            size = await call.engine.containers.size(container.id) if sized else None
+        except NotFound:
+            # Removed since the list was made.
+            continue
         rows.append(render.summary(container, engine_id, shown, size, now))
     return rows
 

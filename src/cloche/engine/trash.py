@@ -10,10 +10,10 @@ import asyncio
 import logging
 import os
 import secrets
-import shutil
 import threading
 
 from cloche.snapshots.contract import Snapshotter
+from cloche.snapshots.deletion import delete
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Trash:
             self._snapshots.collect()
             for name in os.listdir(self._directory):
                 if name.startswith("engine-"):
-                    shutil.rmtree(f"{self._directory}/{name}", ignore_errors=True)
+                    delete(self._directory, name)
         except OSError as error:
             _log.warning("the trash in %s cannot be emptied: %s", self._directory, error)
         finally:

@@ -19,10 +19,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import stat
 import threading
 import uuid
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from cloche.errors import Conflict, NotFound
@@ -30,6 +30,7 @@ from cloche.kernel.files import syncfs
 from cloche.plan.step import Step
 from cloche.plan.steps.mount import BindRoot, MountOverlay
 from cloche.snapshots.contract import Usage
+from cloche.snapshots.deletion import delete
 
 _PARAMETERS = "/sys/module/overlay/parameters"
 
@@ -185,21 +186,16 @@ class Overlay2:
         size, inodes, seen = 0, 0, set()
         stack = [self._path(self._entry(key), "diff")]
         while stack:
-            with os.scandir(stack.pop()) as entries:
-                for item in entries:
-                    try:
-                        status = item.stat(follow_symlinks=False)
-                    except FileNotFoundError:
+            for path, status in _entries(stack.pop()):
+                if stat.S_ISDIR(status.st_mode):
+                    stack.append(path)
+                elif status.st_nlink > 1:
+                    if status.st_ino in seen:
                         continue
-                    if stat.S_ISDIR(status.st_mode):
-                        stack.append(item.path)
-                    elif status.st_nlink > 1:
-                        if status.st_ino in seen:
-                            continue
-                        seen.add(status.st_ino)
-                    inodes += 1
-                    if stat.S_ISREG(status.st_mode):
-                        size += status.st_size
+                    seen.add(status.st_ino)
+                inodes += 1
+                if stat.S_ISREG(status.st_mode):
+                    size += status.st_size
         return Usage(size, inodes)
 
     def status(self) -> tuple[tuple[str, str], ...]:
@@ -214,7 +210,7 @@ class Overlay2:
     def collect(self) -> None:
         for name in os.listdir(self._trash):
             if name.startswith("overlay2-"):
-                shutil.rmtree(os.path.join(self._trash, name), ignore_errors=True)
+                delete(self._trash, name)
 
     def _entry(self, key: str) -> _Entry:
         try:
@@ -251,6 +247,21 @@ class Overlay2:
 
     def _discard(self, directory: str) -> None:
         os.rename(directory, self._waste())
+
+
+def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Paths and what they are. Passed over is what a running program has removed since it was seen, and what
+    lies deeper than a path is long."""
+    try:
+        listing = os.scandir(directory)
+    except OSError:
+        return
+    with listing:
+        for entry in listing:
+            try:
+                yield entry.path, entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
 
 
 def _name(key: str) -> str:
