@@ -123,7 +123,7 @@ def table(samples: Samples, contenders: list[str]) -> str:
                 continue
             median = statistics.median(values[contender])
             ratio = f" ({median / ours:.2g}x)" if contender != "cloche" and ours else ""
-            cells.append(f"{median:.3g}{ratio}")
+            cells.append((f"{median:.0f}" if median >= 100 else f"{median:.3g}") + ratio)
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
