@@ -107,12 +107,35 @@ async def test_no_signal_is_blocked_or_ignored(box: Box) -> None:
     assert values == ["0" * 16, "0" * 16]
 
 
-async def test_no_descriptor_reaches_the_program(box: Box) -> None:
-    running, name = await box.launch("ls", "-l", "/proc/self/fd")
+@pytest.mark.parametrize(
+    ("terminal", "attachment", "kinds"),
+    [
+        (False, None, ("/dev/null", "pipe:", "pipe:")),
+        (False, BOTH, ("pipe:", "pipe:", "pipe:")),
+        (True, TERMINAL, ("/dev/pts/0",) * 3),
+    ],
+)
+async def test_no_descriptor_reaches_the_program(
+    box: Box, terminal: bool, attachment: Attachment | None, kinds: tuple[str, ...]
+) -> None:
+    client = Client()
+    attach, descriptors = ((attachment,), (client.descriptor,)) if attachment else ((), ())
+    running, name = await box.launch(
+        "ls",
+        "-l",
+        "/proc/self/fd",
+        attach=attach,
+        descriptors=descriptors,
+        terminal=terminal,
+        open_stdin=attachment is not None,
+    )
     await running.exit()
-    output = [json.loads(line)["log"] for line in box.log(name).splitlines()]
-    # The fourth is the directory that ls reads.
-    assert [line.split()[-3] for line in output if "->" in line] in (["0", "1", "2"], ["0", "1", "2", "3"])
+    lines = [json.loads(line)["log"].split() for line in box.log(name).splitlines()]
+    found = {int(line[-3]): line[-1] for line in lines if "->" in line}
+    # The directory that ls reads, which it may have closed by then.
+    assert found.pop(3, "/proc/1/fd") == "/proc/1/fd"
+    assert list(found) == [0, 1, 2]
+    assert all(found[number].startswith(kind) for number, kind in enumerate(kinds))
 
 
 async def test_monitors_hold_nothing_of_each_other(box: Box) -> None:
