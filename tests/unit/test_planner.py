@@ -321,6 +321,8 @@ BAD: list[tuple[Callable[[Spec], Spec], type[ClocheError], str]] = [
         "above hard",
     ),
     (lambda spec: change(spec, "process", apparmor_profile="x"), Unsupported, "process.apparmorProfile"),
+    (lambda spec: change(spec, "process", user=User(uid=-1)), InvalidArgument, "uid=-1"),
+    (lambda spec: change(spec, "process", user=User(gid=(1 << 32) - 1)), InvalidArgument, "no id"),
     (lambda spec: change(spec, "process", user=User(umask=7)), Unsupported, "umask"),
     (lambda spec: change(spec, "process", capabilities=Capabilities(("CAP_X",))), InvalidArgument, "CAP_X"),
     (

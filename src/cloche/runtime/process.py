@@ -26,6 +26,8 @@ from cloche.runtime.seccomp import Filter
 from cloche.runtime.spec import Capabilities, Process, Spec
 
 _UNLIMITED = (1 << 64) - 1
+_NO_ID = (1 << 32) - 1
+"""To the kernel: leave it as it is."""
 
 _RLIMITS = frozenset(
     f"RLIMIT_{name}"
@@ -72,6 +74,9 @@ def check(spec: Spec, namespaces: dict[str, str]) -> None:
             raise InvalidArgument(f"{name}: it would change the host's, since there is no uts namespace")
     for key in spec.linux.sysctl:
         _check_sysctl(key, namespaces)
+    user = process.user
+    if not all(0 <= number < _NO_ID for number in (user.uid, user.gid, *user.additional_gids)):
+        raise InvalidArgument(f"process.user: {user} has a number that is no id: ids are 0 to {_NO_ID - 1}")
     _check_privileges(process)
     if process.oom_score_adj is not None and not -1000 <= process.oom_score_adj <= 1000:
         raise InvalidArgument(f"process.oomScoreAdj: {process.oom_score_adj} is not between -1000 and 1000")
