@@ -228,6 +228,25 @@ def test_signals_are_passed_on(bundle: Path) -> None:
         assert process.wait(5) == 3
 
 
+def test_a_signal_during_the_start_reaches_the_program(bundle: Path) -> None:
+    config = json.loads((bundle / "config.json").read_bytes())
+    config["process"]["args"] = ["sleep", "60"]
+    # Process 1 of a namespace would not die of it.
+    config["linux"]["namespaces"] = [
+        entry for entry in config["linux"]["namespaces"] if entry["type"] != "pid"
+    ]
+    (bundle / "config.json").write_text(json.dumps(config))
+    words = ["run", "--bundle", str(bundle), "--cgroup-parent", PARENT, "c1"]
+    with subprocess.Popen([*COMMAND, *words]) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 128 + signal.SIGTERM
+    for mountpoint in set(layout.detect().mounts.values()):
+        assert not os.path.exists(mountpoint + PARENT)
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [

@@ -58,6 +58,8 @@ def run(bundle: str, identifier: str, cgroup_parent: str) -> int:
         )
     standard = {name: os.dup(number) for number, name in enumerate(("stdin", "stdout", "stderr"))}
     execution = Execution(standard, codec.encode(made.container))
+    # They wait until there is a program to pass them on to: one that ended a start would leave init behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     try:
         run_host(made.host, execution)
         return _wait(execution)
@@ -120,10 +122,14 @@ def _wait(execution: Execution) -> int:
 
     for number in _FORWARDED:
         signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     master = execution.descriptors.get("console")
     if master is not None:
         with Terminal(master) as terminal:
             terminal.relay()
+    os.waitid(os.P_PID, init, os.WEXITED | os.WNOWAIT)
+    # Once it is reaped its number may be anybody's.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     _, status = os.waitpid(init, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
