@@ -24,8 +24,8 @@ import pytest
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
-PATIENCE = 10.0
-"""Seconds that things may take to come or go."""
+PATIENCE = 10.0 * float(os.environ.get("CLOCHE_TEST_PATIENCE", "1"))
+"""Seconds that things may take to come or go; the factor is for slow machines."""
 
 
 class Daemon:
@@ -76,7 +76,7 @@ class Daemon:
     def ping(self) -> bool:
         try:
             return self.request("GET", "/_ping") == (200, b"OK")
-        except (ConnectionRefusedError, FileNotFoundError, http.client.HTTPException):
+        except (ConnectionError, FileNotFoundError, http.client.HTTPException):
             return False
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -100,7 +100,7 @@ class Daemon:
         self, method: str, path: str, body: bytes | None = None, **headers: str
     ) -> tuple[int, bytes]:
         """One request by hand: status and body."""
-        connection = http.client.HTTPConnection("localhost", timeout=60)
+        connection = http.client.HTTPConnection("localhost", timeout=6 * PATIENCE)
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
             connection.sock.connect(self.socket)
@@ -112,7 +112,7 @@ class Daemon:
 
     def docker(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """The real command; output as text."""
-        options.setdefault("timeout", 60)
+        options.setdefault("timeout", 6 * PATIENCE)
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
@@ -131,7 +131,7 @@ class Daemon:
         """docker-py."""
         import docker
 
-        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60)
+        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=int(6 * PATIENCE))
 
     # --- what it leaves
 
