@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -212,3 +213,29 @@ def test_killed_daemon_loses_nothing(own_daemon: Daemon) -> None:
         assert container.logs().split() == [str(n).encode() for n in range(1, last + 1)]
     for container in client.containers.list():
         container.remove(force=True)
+
+
+def test_descriptors_for_the_daemon_and_for_its_containers(idle_daemon: Daemon) -> None:
+    daemon = idle_daemon
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (900, hard))
+    try:
+        daemon.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert daemon.process is not None
+    assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    daemon.request("POST", "/images/default")
+    show = ("run", "--rm", "--network", "none", "busybox", "sh", "-c", "ulimit -n")
+    assert daemon.ok(*show) == "900"
+    (launcher,) = (
+        pid
+        for pid, command in daemon.processes().items()
+        if "launcher.server" in command and _parent(pid) == daemon.process.pid
+    )
+    os.kill(launcher, signal.SIGKILL)
+    assert daemon.ok(*show) == "900"
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

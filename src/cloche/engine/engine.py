@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 
 from cloche.content.store import ContentStore
 from cloche.engine import info, recovery
@@ -42,6 +43,7 @@ class Engine:
         self._take_root()
         store = Store(self._paths.state)
         launcher = await Launcher.start()
+        _allow_descriptors()
         snapshots = Overlay2(self._paths.snapshots, self._paths.trash)
         images = ImageStore(store, ContentStore(self._paths.content), snapshots, launcher)
         self._id = info.engine_id(store)
@@ -76,3 +78,9 @@ class Engine:
     def info(self) -> EngineInfo:
         """What the engine says of itself, of its containers and of the machine."""
         return info.info(self._context, self._id)
+
+
+def _allow_descriptors() -> None:
+    """As many as may be: each running container and each client holds one, and the usual 1024 are few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -191,6 +192,8 @@ class Launcher:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+        """What containers inherit, whatever the daemon then allows itself."""
 
     @classmethod
     async def start(cls) -> Launcher:
@@ -298,6 +301,7 @@ class Launcher:
             self._process.wait()
         try:
             self._process, end = spawn()
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, self._descriptors)
         except OSError as error:
             raise Unavailable(f"the launcher cannot be started: {error}") from error
         self._channel = Channel(end)

@@ -11,8 +11,8 @@ import uuid
 
 
 def delete(trash: str, name: str) -> None:
-    """Delete ``name``, a file or directory in the directory ``trash``. Follows no link. What cannot be deleted
-    (an immutable file) stays."""
+    """Delete ``name``, a file or directory in the directory ``trash``. Follows no link. What cannot be
+    deleted (an immutable file) stays."""
     top = os.open(trash, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         waiting = [name]
