@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -234,17 +235,17 @@ def test_quote() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("step", "number", "code"),
     [
-        ('exec: "x": executable file not found in $PATH', 127),
-        ("exec /x: no such file or directory", 127),
-        ('exec: "/x": permission denied', 126),
-        ('exec: "/x": is a directory', 126),
-        ("mount(NULL, '/x'): No such file or directory", 128),
+        ("Exec", errno.ENOENT, 127),
+        ("Exec", errno.EACCES, 126),
+        ("Exec", errno.EISDIR, 126),
+        ("Exec", errno.ENOEXEC, 126),
+        ("Bind", errno.ENOENT, 128),
     ],
 )
-def test_exit_codes_are_dockers(message: str, code: int) -> None:
-    assert StepFailure("container", 0, "Exec", "x", 2, message, "", "").exit_code == code
+def test_exit_codes_are_dockers(step: str, number: int, code: int) -> None:
+    assert StepFailure("container", 0, step, "x", number, "", "", "").exit_code == code
 
 
 def test_a_failure_is_one_line() -> None:

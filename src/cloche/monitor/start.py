@@ -7,7 +7,6 @@ it would be."""
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import time
 
@@ -21,9 +20,6 @@ from cloche.monitor.stdio import pipes
 from cloche.plan import codec
 from cloche.plan.execution import Execution, run_host
 from cloche.plan.step import StepError, StepFailure
-
-NOT_FOUND, NOT_EXECUTABLE, NOT_STARTED = 127, 126, 128
-"""Exit codes of a container whose program did not start."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -60,10 +56,10 @@ def start(
             os.unlink(config.socket_path)
             raise
     except StepError as error:
-        _tell(control, StartFailed(error.failure, start_code(error.failure)))
+        _tell(control, StartFailed(error.failure, error.failure.exit_code))
     except OSError as error:
         failure = StepFailure("host", -1, "Monitor", config.id, error.errno or 0, str(error), "", "")
-        _tell(control, StartFailed(failure, NOT_STARTED))
+        _tell(control, StartFailed(failure, failure.exit_code))
     else:
         _tell(control, started)
         handover = Handover(config, started, ("control", "listener", *made))
@@ -103,10 +99,3 @@ def _tell(control: _socket.socket, message: FromMonitor) -> None:
     except OSError:
         # The daemon has gone: that is no reason to stop.
         pass
-
-
-def start_code(failure: StepFailure) -> int:
-    """The exit code of a container whose start failed so, as Docker counts."""
-    if failure.step != "Exec":
-        return NOT_STARTED
-    return NOT_FOUND if failure.errno == errno.ENOENT else NOT_EXECUTABLE

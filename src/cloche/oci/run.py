@@ -3,7 +3,6 @@ monitor."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -18,7 +17,7 @@ from cloche.oci import bundle as bundles
 from cloche.oci.terminal import Terminal
 from cloche.plan import codec
 from cloche.plan.execution import Execution, run_host
-from cloche.plan.step import StepError, StepFailure
+from cloche.plan.step import StepError
 from cloche.plan.steps.mount import BindRoot
 from cloche.runtime import resources, seccomp
 from cloche.runtime.planner import Inputs, plan
@@ -65,7 +64,7 @@ def run(bundle: str, identifier: str, cgroup_parent: str) -> int:
         return _wait(execution)
     except StepError as error:
         print(f"cloche-runtime: {error}", file=sys.stderr)
-        return _exit_code(error.failure)
+        return error.failure.exit_code if error.failure.step == "Exec" else 1
     finally:
         planner = layouts.planner(layout)
         planner.kill(placement.leaves)
@@ -83,13 +82,6 @@ def _seal() -> None:
     if directory := sealed.library_directory():
         environment["LD_LIBRARY_PATH"] = directory
     os.execve(f"/proc/self/fd/{interpreter}", [sys.executable, *sys.orig_argv[1:]], environment)
-
-
-def _exit_code(failure: StepFailure) -> int:
-    """The shell's: 127 for a program that is not there, 126 for one that cannot be executed."""
-    if failure.step != "Exec":
-        return 1
-    return 127 if failure.errno == errno.ENOENT else 126
 
 
 def _place(layout: Layout, spec: Spec, parent: str, identifier: str) -> Placement:

@@ -6,6 +6,7 @@ description of a container than its steps."""
 
 from __future__ import annotations
 
+from errno import ENOENT
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from cloche.plan.execution import Execution
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
-_NOT_FOUND = ("executable file not found", "no such file or directory")
-_NOT_EXECUTABLE = ("permission denied", "is a directory", "not a directory", "exec format error")
+_NOT_FOUND, _NOT_EXECUTABLE, _NOT_STARTED = 127, 126, 128
 
 
 class Step(msgspec.Struct, frozen=True, tag=True, tag_field="step"):
@@ -71,13 +71,11 @@ class StepFailure(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """Docker's exit code of a start that failed so: 127 not found, 126 not executable, 128 anything
-        else."""
-        if any(words in self.message for words in _NOT_FOUND):
-            return 127
-        if any(words in self.message for words in _NOT_EXECUTABLE):
-            return 126
-        return 128
+        """Docker's exit code of a start that failed so: 127 the program was not found, 126 it cannot be
+        executed, 128 anything else."""
+        if self.step != "Exec":
+            return _NOT_STARTED
+        return _NOT_FOUND if self.errno == ENOENT else _NOT_EXECUTABLE
 
     def render(self) -> str:
         """The failure as one message for the user."""
