@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -35,7 +36,7 @@ from tests.engine.images import (
     traces,
 )
 
-from cloche.errors import Conflict, InvalidArgument, NotFound
+from cloche.errors import Conflict, Internal, InvalidArgument, NotFound
 from cloche.images.busybox import ensure_default
 from cloche.images.from_host import from_host
 from cloche.images.imports import import_
@@ -216,6 +217,30 @@ async def test_a_stream_that_is_cut_off_leaves_nothing(store: ImageStore, tmp_pa
 
     with pytest.raises(ConnectionResetError):
         [each async for each in load(store, cut())]
+    assert traces(store, tmp_path) == (set(), set(), [])
+
+
+async def test_a_disk_that_takes_no_more(store: ImageStore, tmp_path: Path) -> None:
+    """Told as what it is, not as a fault of the archive or of Cloche; the limit stands for the disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, hard))
+    try:
+        with pytest.raises(Internal, match="cannot load the archive: File too large"):
+            await loaded(store, docker_archive(["app:1"]))
+        with pytest.raises(Internal, match="cannot import the image: File too large"):
+            await import_(store, pieces(ONE), "a:1", [], "", "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert traces(store, tmp_path) == (set(), set(), [])
+
+
+async def test_an_archive_of_endless_empty_members(store: ImageStore, tmp_path: Path) -> None:
+    member = tar({"x": b""})[:512]
+    with pytest.raises(InvalidArgument, match="more than 100000 members"):
+        await loaded(store, member * 100_001)
+    glob = tarfile.TarInfo("g").create_pax_global_header({"k" * 500_000: "v", "l" * 500_000: "v"})
+    with pytest.raises(InvalidArgument, match="global headers"):
+        await loaded(store, glob + glob.replace(b"kkkkkk", b"jjjjjj"))
     assert traces(store, tmp_path) == (set(), set(), [])
 
 

@@ -20,6 +20,8 @@ _SMALL = 64 << 10
 _MEMORY = 64 << 20
 _DOCUMENT = 16 << 20
 """Bytes that a JSON document of an archive may have."""
+MEMBERS = 100_000
+"""That an archive may have; names are kept in memory, and compressed, empty members cost next to nothing."""
 
 
 class Archive:
@@ -32,6 +34,7 @@ class Archive:
         self._links: dict[str, str] = {}
         self._committed: dict[str, str] = {}
         self._held = 0
+        self._members = 0
 
     def read(self, read: Read) -> None:
         """Take in the whole stream (in a thread). Raises ``InvalidArgument``."""
@@ -44,6 +47,9 @@ class Archive:
             raise InvalidArgument(f"cannot load the archive: {error}") from None
 
     def _add(self, entry: tar.Entry, reader: tar.Reader) -> None:
+        self._members += 1
+        if self._members > MEMBERS:
+            raise InvalidArgument(f"cannot load the archive: it has more than {MEMBERS} members")
         name = _key(entry.name.decode("utf-8", "backslashreplace"))
         if entry.kind == tar.SYMLINK:
             link = entry.link.decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from cloche.content.store import Ingest
-from cloche.errors import InvalidArgument
+from cloche.errors import Internal, InvalidArgument
 from cloche.images.changes import apply
 from cloche.images.feed import in_thread
 from cloche.images.load import ARCHITECTURES
@@ -30,19 +30,25 @@ async def import_(
     platform: str,
 ) -> Image:
     """``ref`` may be empty. ``changes`` are Dockerfile instructions, ``platform`` is
-    ``OS[/ARCHITECTURE[/VARIANT]]``. Raises ``InvalidArgument``; nothing is left then."""
+    ``OS[/ARCHITECTURE[/VARIANT]]``. Raises ``InvalidArgument``, or ``Internal`` where the machine is at
+    fault; nothing is left then."""
     config = apply(ImageRuntimeConfig(), changes)
     image = _config(config, message or "Imported from -", platform, time.time_ns())
     references = [str(_name(ref))] if ref else []
 
-    with store.content.ingest() as ingest:
+    try:
+        with store.content.ingest() as ingest:
 
-        def take(read: Read) -> None:
-            while data := read(CHUNK):
-                ingest.write(data)
+            def take(read: Read) -> None:
+                while data := read(CHUNK):
+                    ingest.write(data)
 
-        await in_thread(stream, take)
-        return await single_layer(store, ingest, image, references)
+            await in_thread(stream, take)
+            return await single_layer(store, ingest, image, references)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise Internal(f"cannot import the image: {error.strerror or error}") from error
 
 
 def _name(ref: str) -> object:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from cloche.errors import InvalidArgument
+from cloche.errors import Internal, InvalidArgument
 from cloche.images.archive import Archive
 from cloche.images.feed import in_thread
 from cloche.images.model import Descriptor, Image
@@ -72,7 +72,8 @@ class _Found(NamedTuple):
 
 async def load(store: ImageStore, archive: AsyncIterator[bytes]) -> AsyncIterator[Loaded]:
     """Yields each image as it is there. Raises ``InvalidArgument`` for a broken archive; images before the
-    broken one stay loaded, nothing of the broken one stays."""
+    broken one stay loaded, nothing of the broken one stays. Raises ``Internal`` where the machine is
+    at fault, with a full disk say."""
     contents = Archive(store.content)
     try:
         await in_thread(archive, contents.read)
@@ -81,6 +82,10 @@ async def load(store: ImageStore, archive: AsyncIterator[bytes]) -> AsyncIterato
                 image = await _load_one(store, contents, found)
             for reference in found.references or [""]:
                 yield Loaded(image, familiar(reference))
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise Internal(f"cannot load the archive: {error.strerror or error}") from error
     finally:
         await asyncio.to_thread(contents.close)
 

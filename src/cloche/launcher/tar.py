@@ -177,6 +177,8 @@ class Reader:
                 link = data.rstrip(b"\0")
             elif kind == b"g":
                 self._globals.update(_records(data))
+                if sum(map(len, self._globals)) + sum(map(len, self._globals.values())) > HEADER_LIMIT:
+                    raise BrokenTar("the global headers have too many records")
             else:
                 records.update(_records(data))
 
