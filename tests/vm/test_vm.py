@@ -96,7 +96,7 @@ def test_cgroup_v2(lab: Path, share: Path) -> None:
 
 def test_cgroup_v1_under_systemd(lab: Path, share: Path) -> None:
     kernel = "systemd.unified_cgroup_hierarchy=0"
-    command = f"{PREPARE} && {PYTEST}guest_engine.py"
+    command = f"{PREPARE} && {PYTEST}guest_engine.py /src/tests/vm/guest_cgroup1.py --durations=8"
     boot(lab, share, "--kernel-args", kernel, "--env", "CLOCHE_TEST_CGROUP=1", command=command)
 
 
