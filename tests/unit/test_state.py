@@ -1,13 +1,14 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from cloche.errors import Conflict, Unavailable
 from cloche.state.rows import ContainerRow, ImageRow, LayerRow, TagRow
-from cloche.state.store import Store
+from cloche.state.store import SYNC_SECONDS, Store
 
 
 def row(id: str, name: str) -> ContainerRow:
@@ -30,6 +31,21 @@ async def test_rows_come_back_after_reopening(tmp_path: Path) -> None:
     assert store.read(lambda q: q.tags()) == [TagRow("a:b", "sha256:i")]
     assert store.read(lambda q: q.containers()) == [row("1", "one")]
     assert store.read(lambda q: q.fact("engine-id")) == "x"
+    store.close()
+
+
+async def test_what_is_not_durable_is_synced_after_a_while(tmp_path: Path) -> None:
+    """Told by the database itself: it is written when the log is brought into it, which syncs both."""
+    path = tmp_path / "state.db"
+    store = Store(str(path))
+    await store.write(lambda t: t.set_fact("one", "durable"))
+    before = path.read_bytes()
+    await store.write(lambda t: t.set_fact("two", "a mark to look for"), durable=False)
+    assert path.read_bytes() == before
+    deadline = time.monotonic() + 5 * SYNC_SECONDS
+    while b"a mark to look for" not in path.read_bytes() and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    assert b"a mark to look for" in path.read_bytes()
     store.close()
 
 
