@@ -10,22 +10,14 @@ from typing import NamedTuple
 from cloche.kernel.syscall import bind, c_string, check
 
 IN_MODIFY = 0x2
-IN_ATTRIB = 0x4
-IN_CLOSE_WRITE = 0x8
-IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
-IN_DELETE = 0x200
-IN_DELETE_SELF = 0x400
-IN_MOVE_SELF = 0x800
 IN_Q_OVERFLOW = 0x4000
-IN_IGNORED = 0x8000
 
 _EVENT = struct.Struct("=iIII")
 
 _inotify_init1 = bind("inotify_init1", c_int)
 _inotify_add_watch = bind("inotify_add_watch", c_int, c_char_p, c_uint32)
-_inotify_rm_watch = bind("inotify_rm_watch", c_int, c_int)
 
 
 class Event(NamedTuple):
@@ -46,10 +38,6 @@ def add_watch(queue: int, path: str, mask: int) -> int:
     return check(
         _inotify_add_watch(queue, c_string(path), mask), "inotify_add_watch", queue, path, hex(mask)
     )
-
-
-def remove_watch(queue: int, watch: int) -> None:
-    check(_inotify_rm_watch(queue, watch), "inotify_rm_watch", queue, watch)
 
 
 def read_events(queue: int) -> list[Event]:

@@ -198,9 +198,6 @@ class Netlink:
     def set_up(self, link: int | str) -> None:
         self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, IFF_UP, IFF_UP), "set link up", link)
 
-    def set_down(self, link: int | str) -> None:
-        self._exchange(RTM_NEWLINK, NLM_F_ACK, _link_reference(link, 0, IFF_UP), "set link down", link)
-
     def disable_link_local(self, link: int | str) -> None:
         """The kernel gives the link no IPv6 address of its own making: it stays silent on a network that
         has no IPv6. For a link that is down; in one message with ``set_up`` it would come too late."""

@@ -7,20 +7,14 @@ from ctypes import c_char_p, c_int, c_uint, c_ulong, c_void_p
 
 from cloche.kernel.syscall import bind, c_string, check, libc
 
-PR_SET_PDEATHSIG = 1
-PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
-PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
-PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_IS_SET = 1
 PR_CAP_AMBIENT_RAISE = 2
-PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -41,23 +35,10 @@ def set_dumpable(dumpable: bool) -> None:
     _set(PR_SET_DUMPABLE, "PR_SET_DUMPABLE", int(dumpable))
 
 
-def is_dumpable() -> bool:
-    return _set(PR_GET_DUMPABLE, "PR_GET_DUMPABLE") == 1
-
-
 def set_no_new_privs() -> None:
     """From now on, for good and for all descendants, exec gives no privilege (setuid bits, file
     capabilities)."""
     _set(PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1)
-
-
-def has_no_new_privs() -> bool:
-    return _set(PR_GET_NO_NEW_PRIVS, "PR_GET_NO_NEW_PRIVS") == 1
-
-
-def set_pdeathsig(number: int) -> None:
-    """The signal to get when the parent's thread ends; 0 for none. Cleared by a change of credentials."""
-    _set(PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG", number)
 
 
 def set_name(name: bytes) -> None:
@@ -80,22 +61,9 @@ def drop_bounding(capability: int) -> None:
     _set(PR_CAPBSET_DROP, "PR_CAPBSET_DROP", capability)
 
 
-def bounding_has(capability: int) -> bool:
-    """Raises ``OSError`` (EINVAL) for a capability that this kernel does not know."""
-    return _set(PR_CAPBSET_READ, "PR_CAPBSET_READ", capability) == 1
-
-
-def ambient_clear() -> None:
-    _set(PR_CAP_AMBIENT, "PR_CAP_AMBIENT", PR_CAP_AMBIENT_CLEAR_ALL)
-
-
 def ambient_raise(capability: int) -> None:
     """Needs the capability to be permitted and inheritable."""
     _set(PR_CAP_AMBIENT, "PR_CAP_AMBIENT", PR_CAP_AMBIENT_RAISE, capability)
-
-
-def ambient_has(capability: int) -> bool:
-    return _set(PR_CAP_AMBIENT, "PR_CAP_AMBIENT", PR_CAP_AMBIENT_IS_SET, capability) == 1
 
 
 def set_session_keyring(name: str) -> int:
