@@ -10,6 +10,7 @@ import pytest
 from box import BUSYBOX, DEV, DEVPTS, NULL, PROC, Box
 
 from cloche.kernel import tty
+from cloche.kernel.process import process_start_time
 from cloche.plan.step import StepError
 from cloche.plan.steps import (
     Bind,
@@ -50,6 +51,14 @@ def test_joining_a_namespace(box: Box) -> None:
     assert box.run(PROC, step, script="readlink /proc/self/ns/net", host=host).output.strip() == own
     with pytest.raises(StepError, match="is not a ipc namespace"):
         box.run(JoinNamespace("ipc", f"/proc/{os.getpid()}/ns/net"), host=host)
+
+
+def test_a_namespace_is_not_joined_by_a_number_that_changed_hands(box: Box) -> None:
+    path, started = f"/proc/{os.getpid()}/ns/net", process_start_time(os.getpid())
+    host = (Clone(("pid", "mount")),)
+    assert box.run(JoinNamespace("network", path, started), script="true", host=host).code == 0
+    with pytest.raises(StepError, match="the process that held this namespace has ended"):
+        box.run(JoinNamespace("network", path, started + 1), host=host)
 
 
 def test_names_are_the_containers_own(box: Box) -> None:

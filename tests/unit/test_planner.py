@@ -242,8 +242,8 @@ def test_shared_namespaces() -> None:
         Namespace("pid", "/proc/7/ns/pid"),
     )
     spec = change(change(default_spec(), "", hostname=""), "linux", namespaces=namespaces)
-    made = make(spec)
-    assert made.host[:2] == (STEP["JoinNamespace"]("pid", "/proc/7/ns/pid"), STEP["Clone"](("mount",)))
+    made = make(spec, holders={"/proc/7/ns/pid": 99})
+    assert made.host[:2] == (STEP["JoinNamespace"]("pid", "/proc/7/ns/pid", 99), STEP["Clone"](("mount",)))
     assert made.container[0] == STEP["JoinNamespace"]("network", "/proc/7/ns/net")
     assert "BringUpLoopback" not in order(made.container)
     assert "UnshareCgroup" not in order(made.container)

@@ -26,7 +26,8 @@ def plan(
     """The plan and where its processes go. Raises ``InvalidArgument``, ``Unsupported``, ``Conflict``."""
     config = container.config
     filtered = context.filters.get(config)
-    around = _surroundings(context, container, size)
+    joined = _joined(context, container)
+    around = _surroundings(context, container, size, {kind: path for kind, (path, _) in joined.items()})
     spec = specify(container, around, filtered[0] if filtered else None)
     limits = resources.convert(spec.linux.resources)
     parent = config.cgroup_parent.strip("/") or context.settings.name
@@ -40,18 +41,21 @@ def plan(
         user=container.user,
         groups=config.group_add,
         seccomp=filtered[1] if filtered else None,
+        holders=dict(joined.values()),
         network_host=network.host,
         network_container=network.container,
     )
     return planner.plan(spec, inputs), placement
 
 
-def _surroundings(context: Context, container: Container, size: tuple[int, int]) -> Surroundings:
+def _surroundings(
+    context: Context, container: Container, size: tuple[int, int], joined: dict[str, str]
+) -> Surroundings:
     nodes, rules = devices.find(container.config)
     return Surroundings(
         rootfs=context.paths.rootfs,
         files=context.paths.container(container.id),
-        joined=_joined(context, container),
+        joined=joined,
         devices=nodes,
         device_rules=rules,
         counts_swap=counts_swap(context.layout),
@@ -62,9 +66,9 @@ def _surroundings(context: Context, container: Container, size: tuple[int, int])
     )
 
 
-def _joined(context: Context, container: Container) -> dict[str, str]:
-    """Namespaces of other containers that this one shares. Raises ``Conflict`` where the other does not
-    run."""
+def _joined(context: Context, container: Container) -> dict[str, tuple[str, int]]:
+    """Namespaces of other containers that this one shares: path, and start time of the process that holds
+    it. Raises ``Conflict`` where the other does not run."""
     joined = {}
     asked = (("network", "net", container.config.network_mode), ("pid", "pid", container.config.pid_mode))
     for kind, link, mode in asked:
@@ -74,7 +78,7 @@ def _joined(context: Context, container: Container) -> dict[str, str]:
         other = context.registry.get(ref)
         if not is_running(other):
             raise Conflict(f"cannot join {kind} namespace of a non running container: {other.id}")
-        joined[kind] = f"/proc/{other.state.pid}/ns/{link}"
+        joined[kind] = f"/proc/{other.state.pid}/ns/{link}", other.state.start_time
     return joined
 
 

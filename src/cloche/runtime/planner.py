@@ -49,6 +49,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """Docker's ``--group-add``: names or numbers, resolved in the container (only with ``user``)."""
     seccomp: Filter | None = None
     """The program for ``spec.linux.seccomp``."""
+    holders: dict[str, int] = {}
+    """Of the spec's namespaces that are joined, path to start time of the process that has to hold it."""
     network_host: tuple[Step, ...] = ()
     """Between ``Signal("attached")`` and ``Signal("linked")``."""
     network_container: tuple[Step, ...] = ()
@@ -90,7 +92,7 @@ def _host(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[Step,
     steps: list[Step] = []
     if namespaces.get("pid"):
         # A pid namespace takes in the children of who joins it, so the host side joins before it forks.
-        steps.append(JoinNamespace("pid", namespaces["pid"]))
+        steps.append(_join("pid", namespaces["pid"], inputs))
     cgroups: list[Step] = [MakeCgroups(placement.directories, placement.cpusets)]
     cgroups += [WriteCgroup(write.path, write.value, write.tolerate) for write in placement.writes]
     if placement.device_program:
@@ -109,12 +111,12 @@ def _host(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[Step,
 
 def _container(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[Step, ...]:
     mounts = rootfs.mounts(spec, inputs.placement, cgroup_namespace="cgroup" in namespaces)
-    cgroups = [Await("attached"), *_cgroup_namespace(namespaces), *mounts.late]
+    cgroups = [Await("attached"), *_cgroup_namespace(namespaces, inputs), *mounts.late]
     # After ``PivotRoot`` neither sources nor namespaces of the host can be reached.
     from_host = mounts.need_host() or bool(namespaces.get("cgroup"))
     hidden = rootfs.protect(spec)
     steps: list[Step] = [
-        JoinNamespace(kind, path)
+        _join(kind, path, inputs)
         for kind, path in namespaces.items()
         if path and kind not in ("pid", "cgroup")
     ]
@@ -142,11 +144,15 @@ def _container(spec: Spec, inputs: Inputs, namespaces: dict[str, str]) -> tuple[
     return tuple(steps)
 
 
-def _cgroup_namespace(namespaces: dict[str, str]) -> list[Step]:
+def _join(kind: str, path: str, inputs: Inputs) -> JoinNamespace:
+    return JoinNamespace(kind, path, inputs.holders.get(path, 0))
+
+
+def _cgroup_namespace(namespaces: dict[str, str], inputs: Inputs) -> list[Step]:
     if "cgroup" not in namespaces:
         return []
     path = namespaces["cgroup"]
-    return [JoinNamespace("cgroup", path) if path else UnshareCgroup()]
+    return [_join("cgroup", path, inputs) if path else UnshareCgroup()]
 
 
 def _namespaces(linux: Linux) -> dict[str, str]:

@@ -109,9 +109,12 @@ class JoinNamespace(Step, frozen=True):
     """OCI's name: ``pid network mount ipc uts cgroup user time``."""
     path: str
     """On the host, e.g. ``/proc/123/ns/net``."""
+    started: int = 0
+    """When that process began (field 22 of /proc/PID/stat), where it may have ended meanwhile: its number
+    may be anybody's then, a process of the host's included."""
 
     def execute(self, run: Execution) -> None:
-        _join(self.path, namespaces.FLAGS[self.kind])
+        _join(self.path, namespaces.FLAGS[self.kind], self.started)
 
     def describe(self) -> str:
         return f"{self.kind} of {self.path}"
@@ -121,7 +124,7 @@ class JoinNamespace(Step, frozen=True):
         return f"nsenter --{kind}={quote(self.path)}"
 
     def hint(self, number: int) -> str:
-        if number == errno.ENOENT:
+        if number in (errno.ENOENT, errno.ESRCH):
             return "the process that held this namespace has ended"
         return f"{self.path} is not a {self.kind} namespace" if number == errno.EINVAL else ""
 
@@ -313,9 +316,12 @@ def _limit(value: int) -> str:
     return "unlimited" if value < 0 else str(value)
 
 
-def _join(path: str, flag: int) -> None:
+def _join(path: str, flag: int, started: int = 0) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # After the opening: the process that is there now was there then.
+        if started and process.process_start_time(int(path.split("/")[2])) != started:
+            raise OSError(errno.ESRCH, f"open({path!r}): {os.strerror(errno.ESRCH)}")
         namespaces.setns(descriptor, flag)
     finally:
         os.close(descriptor)
