@@ -22,7 +22,8 @@ from cloche.plan.steps import (
 pytestmark = pytest.mark.skipif(os.getuid() != 0 or not BUSYBOX.exists(), reason="needs root and busybox")
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv/web:/bin/sh\n# a comment\nbroken\n"
-GROUP = "root:x:0:\nweb:x:34:\nlogs:x:40:web,other\nmail:x:41:web\n"
+PASSWD += "stays-root:x:4294967295:5::/:/bin/sh\nsuperscript:x:²:²::/:/bin/sh\n"
+GROUP = "root:x:0:\nweb:x:34:\nlogs:x:40:web,other\nmail:x:41:web\nall:x:4294967295:\n"
 
 
 @pytest.fixture
@@ -71,6 +72,10 @@ def test_users_are_those_of_the_container(
         ("web:none", "unable to find group none: no matching entries in group file"),
         ("-1", "uids and gids must be in range 0-2147483647"),
         ("4294967296", "uids and gids must be in range 0-2147483647"),
+        ("stays-root", "uids and gids must be in range 0-2147483647: 4294967295"),
+        ("4294967295", "uids and gids must be in range 0-2147483647: 4294967295"),
+        ("web:all", "uids and gids must be in range 0-2147483647: 4294967295"),
+        ("superscript", "unable to find user superscript: no matching entries in passwd file"),
     ],
 )
 def test_an_unknown_user_is_refused_in_dockers_words(box: Box, user: str, words: str) -> None:

@@ -28,7 +28,7 @@ def look_up(user: str, more_groups: tuple[str, ...], passwd: bytes, group: bytes
         gid = _group(group_name, entries)
     elif login:
         members = (entry for entry in entries if login in entry[3].split(","))
-        groups = tuple(int(entry[2]) for entry in members if entry[2].isdigit())
+        groups = tuple(_id(entry[2]) for entry in members if _is_number(entry[2]))
     # The primary group is among them: a setgid program could win it back otherwise (CVE-2022-36109).
     groups = (gid, *groups, *(_group(one, entries) for one in more_groups))
     return User(uid, gid, tuple(dict.fromkeys(groups)), home or "/")
@@ -36,8 +36,9 @@ def look_up(user: str, more_groups: tuple[str, ...], passwd: bytes, group: bytes
 
 def _user(name: str, entries: list[list[str]]) -> tuple[int, int, str, str]:
     for entry in entries:
-        if (entry[0] == name or entry[2] == (name or "0")) and entry[2].isdigit() and entry[3].isdigit():
-            return int(entry[2]), int(entry[3]), entry[5], entry[0]
+        wanted = entry[0] == name or entry[2] == (name or "0")
+        if wanted and _is_number(entry[2]) and _is_number(entry[3]):
+            return _id(entry[2]), _id(entry[3]), entry[5], entry[0]
     if not name:
         return 0, 0, "/", ""
     if _is_number(name):
@@ -47,8 +48,8 @@ def _user(name: str, entries: list[list[str]]) -> tuple[int, int, str, str]:
 
 def _group(name: str, entries: list[list[str]]) -> int:
     for entry in entries:
-        if name in (entry[0], entry[2]) and entry[2].isdigit():
-            return int(entry[2])
+        if name in (entry[0], entry[2]) and _is_number(entry[2]):
+            return _id(entry[2])
     if _is_number(name):
         return _id(name)
     raise OSError(errno.EINVAL, f"unable to find group {name}: no matching entries in group file")
@@ -59,6 +60,8 @@ def _is_number(text: str) -> bool:
 
 
 def _id(text: str) -> int:
+    """Checked also where it is from the image's files: to setresuid(2) 4294967295 is -1, and that means to
+    stay root."""
     if not 0 <= int(text) <= _LAST:
         raise OSError(errno.EINVAL, f"uids and gids must be in range 0-{_LAST}: {text}")
     return int(text)
