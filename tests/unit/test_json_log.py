@@ -168,6 +168,15 @@ def test_rotation_is_a_rename(tmp_path: Path) -> None:
     assert (tmp_path / "log.1").stat().st_ino == inode
 
 
+def test_any_number_of_files_may_be_kept(tmp_path: Path) -> None:
+    log = JsonLog(config(tmp_path / "log", size=50, files=10**12, compress=False))
+    for number in range(4):
+        log.write(1, b"line %04d\n" % number)
+    log.finish()
+    names = ["log.3", "log.2", "log.1", "log"]
+    assert [text(tmp_path / name) for name in names] == [f"line {number:04}\n" for number in range(4)]
+
+
 def test_one_file_is_replaced(tmp_path: Path) -> None:
     log = JsonLog(config(tmp_path / "log", size=1000, files=1))
     for number in range(100):

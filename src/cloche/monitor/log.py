@@ -152,7 +152,11 @@ class JsonLog:
 
     @staticmethod
     def _shift(path: str, kept: int) -> None:
-        for number in range(kept - 2, 0, -1):
+        # As far as there are files: `kept` may be any number.
+        first = 1
+        while first < kept - 1 and any(os.access(f"{path}.{first}{end}", os.F_OK) for end in ("", ".gz")):
+            first += 1
+        for number in range(first - 1, 0, -1):
             for suffix in ("", ".gz"):
                 try:
                     os.rename(f"{path}.{number}{suffix}", f"{path}.{number + 1}{suffix}")
