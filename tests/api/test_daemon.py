@@ -239,3 +239,18 @@ def test_descriptors_for_the_daemon_and_for_its_containers(idle_daemon: Daemon) 
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b'{"Image":"busybox","X":' + b"[" * 9999 + b"]" * 9999 + b"}", 400, "nested too deeply"),
+        (b'{"Image":"busybox","StopTimeout":9223372036854775808}', 400, "StopTimeout"),
+        (b'{"Image":"busybox","HostConfig":{"Memory":9223372036854775808}}', 400, "Memory"),
+        (b'{"Image":"no\xffsuch"}', 404, "no\ufffdsuch"),
+    ],
+)
+def test_json_that_is_out_of_bounds(daemon: Daemon, body: bytes, status: int, words: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    got, answer = daemon.request("POST", "/v1.51/containers/create", body, **headers)
+    assert (got, words in json.loads(answer)["message"]) == (status, True), answer

@@ -58,8 +58,9 @@ class Call:
         return cast(Connection, self.request.protocol)
 
     async def body(self) -> bytes:
-        """The whole body; for JSON."""
-        return await self.request.read()
+        """The whole body; for JSON. What is not UTF-8 in it becomes U+FFFD, as Go's decoder makes it."""
+        body = await self.request.read()
+        return body.decode(errors="replace").encode()
 
     async def upload(self) -> AsyncIterator[bytes]:
         """The body as it comes; for archives."""

@@ -59,10 +59,13 @@ def parse(body: bytes) -> ContainerConfig:
     a network that does not exist."""
     if not body.strip():
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
-    request = _create.decode(body)
-    raw = b"{}" if bytes(request.HostConfig) == b"null" else bytes(request.HostConfig)
-    _refuse_unsupported(request, msgspec.json.decode(raw, type=dict[str, Any]))
-    host = _host.decode(raw)
+    try:
+        request = _create.decode(body)
+        raw = b"{}" if bytes(request.HostConfig) == b"null" else bytes(request.HostConfig)
+        _refuse_unsupported(request, msgspec.json.decode(raw, type=dict[str, Any]))
+        host = _host.decode(raw)
+    except RecursionError:
+        raise InvalidArgument("invalid JSON: it is nested too deeply") from None
     return msgspec.structs.replace(
         _program(request), **_isolation(host), **_limits(host), **_network(request, host)
     )

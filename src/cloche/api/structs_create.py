@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class UlimitRequest(msgspec.Struct, frozen=True):
     Name: str
-    Soft: int = 0
-    Hard: int = 0
+    Soft: Int64 = 0
+    Hard: Int64 = 0
 
 
 class DeviceRequest(msgspec.Struct, frozen=True):
@@ -32,8 +34,8 @@ class BindOptions(msgspec.Struct, frozen=True):
 
 
 class TmpfsOptions(msgspec.Struct, frozen=True):
-    SizeBytes: int | None = None
-    Mode: int | None = None
+    SizeBytes: Int64 | None = None
+    Mode: Int64 | None = None
     Options: list[list[str]] | None = None
 
 
@@ -48,7 +50,7 @@ class MountRequest(msgspec.Struct, frozen=True):
 
 class RestartPolicyRequest(msgspec.Struct, frozen=True):
     Name: str | None = None
-    MaximumRetryCount: int | None = None
+    MaximumRetryCount: Int64 | None = None
 
 
 class HostConfigRequest(msgspec.Struct, frozen=True):
@@ -56,15 +58,15 @@ class HostConfigRequest(msgspec.Struct, frozen=True):
 
     AutoRemove: bool | None = None
     Binds: list[str] | None = None
-    BlkioWeight: int | None = None
+    BlkioWeight: Int64 | None = None
     CapAdd: list[str] | None = None
     CapDrop: list[str] | None = None
     CgroupParent: str | None = None
     CgroupnsMode: str | None = None
-    ConsoleSize: tuple[int, int] | None = None
-    CpuPeriod: int | None = None
-    CpuQuota: int | None = None
-    CpuShares: int | None = None
+    ConsoleSize: tuple[Int64, Int64] | None = None
+    CpuPeriod: Int64 | None = None
+    CpuQuota: Int64 | None = None
+    CpuShares: Int64 | None = None
     CpusetCpus: str | None = None
     CpusetMems: str | None = None
     Devices: list[DeviceRequest] | None = None
@@ -77,23 +79,23 @@ class HostConfigRequest(msgspec.Struct, frozen=True):
     IpcMode: str | None = None
     LogConfig: LogConfigRequest | None = None
     MaskedPaths: list[str] | None = None
-    Memory: int | None = None
-    MemoryReservation: int | None = None
-    MemorySwap: int | None = None
-    MemorySwappiness: int | None = None
+    Memory: Int64 | None = None
+    MemoryReservation: Int64 | None = None
+    MemorySwap: Int64 | None = None
+    MemorySwappiness: Int64 | None = None
     Mounts: list[MountRequest] | None = None
-    NanoCpus: int | None = None
+    NanoCpus: Int64 | None = None
     NetworkMode: str | None = None
     OomKillDisable: bool | None = None
-    OomScoreAdj: int | None = None
+    OomScoreAdj: Int64 | None = None
     PidMode: str | None = None
-    PidsLimit: int | None = None
+    PidsLimit: Int64 | None = None
     Privileged: bool | None = None
     ReadonlyPaths: list[str] | None = None
     ReadonlyRootfs: bool | None = None
     RestartPolicy: RestartPolicyRequest | None = None
     SecurityOpt: list[str] | None = None
-    ShmSize: int | None = None
+    ShmSize: Int64 | None = None
     Sysctls: dict[str, str] | None = None
     Tmpfs: dict[str, str] | None = None
     UTSMode: str | None = None
@@ -124,7 +126,7 @@ class CreateRequest(msgspec.Struct, frozen=True):
     OpenStdin: bool | None = None
     StdinOnce: bool | None = None
     StopSignal: str | None = None
-    StopTimeout: int | None = None
+    StopTimeout: Int64 | None = None
     Tty: bool | None = None
     User: str | None = None
     Volumes: dict[str, Any] | None = None
