@@ -58,3 +58,22 @@ def test_too_small_memory_is_refused(daemon: Daemon) -> None:
     done = daemon.docker("create", "--memory", "4m", "busybox")
     assert done.returncode == 1
     assert "6MB" in done.stderr
+
+
+def test_docker_statuses_of_a_failed_start(daemon: Daemon) -> None:
+    """A program that is not there is the request's fault; what else fails is the machine's."""
+    killing = 'seccomp={"defaultAction":"SCMP_ACT_KILL_PROCESS"}'
+    for name, options, command, expected, words in (
+        ("program", (), "/nope", 400, "no such file or directory"),
+        ("user", ("-u", "nosuch"), "true", 500, "unable to find user nosuch"),
+        ("limit", ("--pids-limit", "4194305"), "true", 500, "the kernel refuses this value"),
+    ):
+        daemon.ok("create", "--name", name, *options, "busybox", command)
+        status, body = daemon.request("POST", f"/containers/{name}/start")
+        assert (status, words in body.decode()) == (expected, True), body
+    host = {"SecurityOpt": [killing]}
+    body = json.dumps({"Image": "busybox", "Cmd": ["true"], "HostConfig": host}).encode()
+    daemon.request("POST", "/containers/create?name=killed", body, **{"Content-Type": "application/json"})
+    status, answer = daemon.request("POST", "/containers/killed/start")
+    assert status == 500
+    assert "process: init ended before the program was started: signal 31 (the seccomp" in answer.decode()

@@ -8,6 +8,7 @@ import time
 import pytest
 from rig import Rig
 
+from cloche.engine.start import StartError
 from cloche.errors import Conflict, InvalidArgument, NotFound, NotModified
 
 DEAF = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -179,7 +180,7 @@ async def test_failed_starts_have_dockers_codes(rig: Rig, command: str, code: in
 async def test_an_unknown_user_is_found_at_the_start(rig: Rig) -> None:
     created = await rig.create("true", user="nobody-knows")
     words = "unable to find user nobody-knows: no matching entries in passwd file"
-    with pytest.raises(InvalidArgument, match=words):
+    with pytest.raises(StartError, match=words):
         await rig.engine.containers.start(created.id)
     await rig.remove(created.id)
 

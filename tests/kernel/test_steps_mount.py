@@ -231,3 +231,11 @@ def test_pivot_needs_a_mount(box: Box) -> None:
     assert (
         caught.value.failure.hint == "the new root must be a mount of its own, and its parent mount private"
     )
+
+
+def test_a_file_system_does_not_go_onto_a_file(box: Box) -> None:
+    (box.root / "file").write_text("")
+    with pytest.raises(StepError) as caught:
+        box.run(MountFilesystem("tmpfs", "tmpfs", "/file"))
+    assert caught.value.failure.errno == errno.ENOTDIR
+    assert "mount of a directory onto a file" in caught.value.failure.message

@@ -102,7 +102,7 @@ async def _run(context: Context, container: Container, supervision: Supervision)
 
 
 async def outcome(connection: MonitorConnection) -> Started:
-    """Wait until the program runs. Raises ``InvalidArgument`` with the step that failed; ``Internal``
+    """Wait until the program runs. Raises ``StartError`` with the step that failed; ``Internal``
     when the monitor died."""
     async for message in connection:
         if isinstance(message, Started):
@@ -111,11 +111,11 @@ async def outcome(connection: MonitorConnection) -> Started:
             # The monitor undoes what was made before its connection ends; a next start must not meet that.
             async for _ in connection:
                 pass
-            raise StartError(message)
+            raise (ProgramError if message.exit_code in (126, 127) else StartError)(message)
     raise Internal("failed to create task for container: the monitor died before the program was started")
 
 
-class StartError(InvalidArgument):
+class StartError(ClocheError):
     """A step of the plan failed. The text has the words by which the docker command tells 126 and 127."""
 
     def __init__(self, failed: StartFailed) -> None:
@@ -124,6 +124,11 @@ class StartError(InvalidArgument):
             "failed to create task for container: OCI runtime create failed: "
             f"unable to start container process: {failed.failure.render()}"
         )
+
+
+class ProgramError(StartError, InvalidArgument):
+    """The program is not there or cannot be executed: for Docker the request's fault, unlike all else that
+    can fail in a start."""
 
 
 def _prepare_files(context: Context, container: Container) -> None:

@@ -25,6 +25,10 @@ from cloche.plan.step import Step, StepError, StepFailure, StepTime, Trace
 
 _MESSAGE_SIZE = 128 * 1024
 _CLOEXEC_SEQPACKET = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+_KILLED = {
+    _signal.SIGKILL: "the memory limit may be too small to start a process",
+    _signal.SIGSYS: "the seccomp profile kills what a start needs, for one execve",
+}
 _times_decoder = msgspec.msgpack.Decoder(tuple[StepTime, ...])
 _failure_decoder = msgspec.msgpack.Decoder(StepFailure)
 
@@ -260,5 +264,5 @@ def _killed(run: Execution) -> StepFailure:
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
     message = f"init ended before the program was started: {how}"
-    hint = "the memory limit may be too small to start a process" if code == -_signal.SIGKILL else ""
+    hint = _KILLED.get(-code, "")
     return StepFailure("container", -1, "", "", errno.ECHILD, message, "", hint)

@@ -90,12 +90,18 @@ def _link_target(parent: int, name: str, path: str, links: int) -> str:
 def make_target(root: int, path: str, directory: bool) -> int:
     """What a mount goes onto: a directory or a file, as its source is."""
     descriptor = make_directory(root, path) if directory else make_file(root, path)
+    check_kind(descriptor, path, directory)
+    return descriptor
+
+
+def check_kind(descriptor: int, path: str, directory: bool) -> None:
+    """Raises ``OSError`` where a directory is to be mounted onto a file or the other way round, for which
+    the kernel's word is EINVAL."""
     if stat.S_ISDIR(os.fstat(descriptor).st_mode) != directory:
         os.close(descriptor)
         reason = errno.ENOTDIR if directory else errno.EISDIR
         kind = "a directory onto a file" if directory else "a file onto a directory"
         raise OSError(reason, f"mount of {kind}: {os.strerror(reason)}: {path!r}")
-    return descriptor
 
 
 def read(root: int, path: str, limit: int = 4 << 20) -> bytes:

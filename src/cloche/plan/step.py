@@ -79,7 +79,9 @@ class StepFailure(msgspec.Struct, frozen=True):
 
     def render(self) -> str:
         """The failure as one message for the user."""
-        text = self.message if self.step == "Exec" else f"{self.step}: {self.arguments}: {self.message}"
+        # A failed exec speaks for itself; without a step it was no step that failed.
+        plain = self.step in ("", "Exec")
+        text = self.message if plain else f"{self.step}: {self.arguments}: {self.message}"
         if self.hint:
             text += f" ({self.hint})"
         return text

@@ -260,6 +260,7 @@ class MountFilesystem(Step, frozen=True):
         # Through a link the image would pick where the kernel's own files appear (CVE-2019-19921).
         resolve = files.RESOLVE_NO_SYMLINKS if self.fstype in ("proc", "sysfs") else 0
         target = root.make_directory(run.root, self.target, resolve=resolve)
+        root.check_kind(target, self.target, directory=True)
         mount = new_mount(self.fstype, self.source, attributes, data)
         mounts.move_mount(mount, "", target, "", _BOTH_EMPTY)
         os.close(mount)
@@ -287,6 +288,8 @@ class MountFilesystem(Step, frozen=True):
             return f"this kernel has no {self.fstype}"
         if number == errno.ELOOP:
             return f"{self.target} is a symlink in the image"
+        if number == errno.ENOTDIR:
+            return f"{self.target} is, or lies below, a file in the image"
         return (
             f"an option that {self.fstype} does not know or takes no such value"
             if number == errno.EINVAL
