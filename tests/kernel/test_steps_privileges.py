@@ -84,6 +84,17 @@ def test_an_unknown_user_is_refused_in_dockers_words(box: Box, user: str, words:
     assert caught.value.failure.step == "ResolveUser"
 
 
+def test_a_number_is_never_a_name(box: Box) -> None:
+    """CVE-2016-3697; and no entry stands for "leave the id as it is", which is root's."""
+    (box.root / "etc/passwd").write_text("1000:x:0:0::/:\nsame:x:-1:-1::/:\nlast:x:4294967295:0::/:\n")
+    (box.root / "etc/group").write_text("50:x:0:\n")
+    inside = (ResolveUser("1000:50"), SetIds())
+    assert [line.split()[0] for line in status(box, *inside, field="[UG]id")] == ["1000", "50"]
+    for user, words in (("same", "must be in range"), ("last", "must be in range")):
+        with pytest.raises(StepError, match=words):
+            box.run(inside=(ResolveUser(user), SetIds()))
+
+
 def test_a_passwd_that_is_a_fifo_or_leads_out_is_no_passwd(box: Box) -> None:
     (box.root / "etc" / "passwd").unlink()
     os.mkfifo(box.root / "etc" / "passwd")

@@ -118,6 +118,11 @@ make_target() {
 
 home=/ groups=--clear-groups
 
+# Name and number of an entry, and what is looked for: a number is never a name.
+is_entry() {
+    case $3 in *[!0-9]*) [ "$1" = "$3" ] ;; *) [ "$2" = "$3" ] ;; esac
+}
+
 # Docker's USER[:GROUP] and more groups, looked up in the container.
 resolve_user() {
     user=${1%%:*} group= member=
@@ -126,7 +131,7 @@ resolve_user() {
     uid=${user:-0} gid=0
     if [ -e "$root/etc/passwd" ]; then
         while IFS=: read -r name _ number primary _ directory _; do
-            if [ "$name" = "$user" ] || [ "$number" = "${user:-0}" ]; then
+            if is_entry "$name" "$number" "${user:-0}"; then
                 uid=$number gid=$primary home=${directory:-/} member=$name
                 break
             fi
@@ -153,7 +158,7 @@ find_group() {
     found=$1
     [ -e "$root/etc/group" ] || return 0
     while IFS=: read -r name _ number _; do
-        if [ "$name" = "$1" ] || [ "$number" = "$1" ]; then
+        if is_entry "$name" "$number" "$1"; then
             found=$number
             return 0
         fi

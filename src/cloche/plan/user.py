@@ -35,12 +35,10 @@ def look_up(user: str, more_groups: tuple[str, ...], passwd: bytes, group: bytes
 
 
 def _user(name: str, entries: list[list[str]]) -> tuple[int, int, str, str]:
+    name = name or "0"
     for entry in entries:
-        wanted = entry[0] == name or entry[2] == (name or "0")
-        if wanted and _is_number(entry[2]) and _is_number(entry[3]):
+        if _is(entry, name) and _is_number(entry[3]):
             return _id(entry[2]), _id(entry[3]), entry[5], entry[0]
-    if not name:
-        return 0, 0, "/", ""
     if _is_number(name):
         return _id(name), 0, "/", ""
     raise OSError(errno.EINVAL, f"unable to find user {name}: no matching entries in passwd file")
@@ -48,20 +46,25 @@ def _user(name: str, entries: list[list[str]]) -> tuple[int, int, str, str]:
 
 def _group(name: str, entries: list[list[str]]) -> int:
     for entry in entries:
-        if name in (entry[0], entry[2]) and _is_number(entry[2]):
+        if _is(entry, name):
             return _id(entry[2])
     if _is_number(name):
         return _id(name)
     raise OSError(errno.EINVAL, f"unable to find group {name}: no matching entries in group file")
 
 
+def _is(entry: list[str], name: str) -> bool:
+    """A number is an id and never a name: an image's user called 1000 may be root (CVE-2016-3697)."""
+    if not _is_number(entry[2]):
+        return False
+    return int(entry[2]) == int(name) if _is_number(name) else entry[0] == name
+
+
 def _is_number(text: str) -> bool:
-    return text.removeprefix("-").isdigit() and text.isascii()
+    return text.removeprefix("-").isdecimal()
 
 
 def _id(text: str) -> int:
-    """Checked also where it is from the image's files: to setresuid(2) 4294967295 is -1, and that means to
-    stay root."""
     if not 0 <= int(text) <= _LAST:
         raise OSError(errno.EINVAL, f"uids and gids must be in range 0-{_LAST}: {text}")
     return int(text)
