@@ -1,4 +1,4 @@
-"""SIGKILL of the daemon at any moment of anything: what was acknowledged is there, nothing is left over."""
+"""The daemon's end at any moment of anything: what was acknowledged is there, nothing is left over."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 from tests.conftest import PATIENCE, Daemon
 
-ROUNDS = 3
+ROUNDS = 2
 BUSY = 0.8
-"""Seconds at most from the beginning of a round to its SIGKILL."""
+"""Seconds at most from the beginning of a round to its end."""
 
 # What a client sees of a daemon that is killed in the midst of its request.
 _CUT = (ConnectionError, http.client.HTTPException, FileNotFoundError)
@@ -81,6 +83,9 @@ class Client(threading.Thread):
         else:
             text = json.dumps(body).encode()
             status, answer = self._daemon.request(method, path, text, **{"Content-Type": "application/json"})
+        if status == 503:
+            # It is being stopped: neither done nor refused.
+            raise ConnectionAbortedError(answer)
         if wanted and status not in wanted:
             self._ledger.surprises.append(f"{method} {path}: {status} {answer[:300]!r}")
         if not answer.endswith(b"}\n"):
@@ -200,17 +205,20 @@ def _check(daemon: Daemon, ledger: Ledger) -> None:
     assert _eventually(lambda: _unowned(daemon)) == []
 
 
-def test_sigkill_at_any_moment_loses_nothing_and_leaves_nothing(own_daemon: Daemon) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_end_at_any_moment_loses_nothing_and_leaves_nothing(
+    own_daemon: Daemon, number: signal.Signals
+) -> None:
     daemon = own_daemon
     ledger = Ledger()
     seed = os.environ.get("SEED", "") or str(random.randrange(10**6))
     dice = random.Random(seed)
-    for number in range(ROUNDS):
-        clients = [Client(daemon, ledger, f"{seed}-{number}-{which}") for which in range(4)]
+    for turn in range(ROUNDS):
+        clients = [Client(daemon, ledger, f"{seed}-{turn}-{which}") for which in range(4)]
         for client in clients:
             client.start()
         time.sleep(dice.uniform(0.1, BUSY))
-        daemon.stop(signal.SIGKILL)
+        daemon.stop(number)
         for client in clients:
             client.join()
         assert ledger.surprises == [], seed

@@ -111,3 +111,13 @@ async def test_who_stops_waiting_stops_neither_the_write_nor_the_writer(tmp_path
         await store.write(lambda t: t.put_container(row("2", "two")))
     assert [r.name for r in store.read(lambda q: q.containers())] == ["one", "two"]
     store.close()
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "state.db"))
+    store.close()
+    with pytest.raises(Unavailable, match="closing"):
+        async with asyncio.timeout(5):
+            await store.write(lambda t: t.put_container(row("1", "one")))
+    with pytest.raises(Unavailable, match="closing"):
+        store.read(lambda q: q.containers())

@@ -25,6 +25,9 @@ from cloche.state.store import Store
 
 _log = logging.getLogger(__name__)
 
+GRACE = 3.0
+"""Seconds that verbs have to end when the engine closes."""
+
 
 class Paths:
     """Where things are, below the root and the run directory."""
@@ -115,6 +118,7 @@ class Context:
 
     async def close(self) -> None:
         """Let go of the monitors and of all that runs beside; containers run on."""
+        await self._finish_verbs()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -123,6 +127,19 @@ class Context:
             if supervision.monitor:
                 supervision.monitor.close()
         await self.trash.close()
+
+    async def _finish_verbs(self) -> None:
+        """What clients were not told of may as well be done, or undone: not for ever, the next daemon copes
+        with whatever it finds."""
+        owners = [supervision.owner for supervision in self._supervisions.values()]
+        try:
+            async with asyncio.timeout(GRACE):
+                for owner in owners:
+                    await owner.idle()
+                async with self.images.lock:
+                    return
+        except TimeoutError:
+            _log.warning("the engine closes in the midst of something that takes long")
 
 
 def is_running(container: Container) -> bool:

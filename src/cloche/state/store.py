@@ -43,6 +43,7 @@ class Store:
         self._writer = self._connect()
         migrate(self._writer, path)
         self._reader = self._connect()
+        self._closed = False
         self._read_lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._durable = True
@@ -64,7 +65,8 @@ class Store:
         return connection
 
     def close(self) -> None:
-        """After all queued writes are done."""
+        """After all queued writes are done. Whoever reads or writes later gets ``Unavailable``."""
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
         self._writer.close()
@@ -72,6 +74,8 @@ class Store:
 
     def read(self, query: Callable[[Queries], T]) -> T:
         """Run a query in the caller's thread; sees every commit that has returned."""
+        if self._closed:
+            raise _closing()
         with self._read_lock:
             return query(Queries(self._reader))
 
@@ -85,7 +89,10 @@ class Store:
         future: Future[T] = Future()
         # Who waits for it may be cancelled, and would cancel it: it is done all the same, and has a result.
         future.set_running_or_notify_cancel()
-        self._queue.put(_Write(change, durable, future))
+        if self._closed:
+            future.set_exception(_closing())
+        else:
+            self._queue.put(_Write(change, durable, future))
         return future
 
     def _run(self) -> None:
@@ -155,3 +162,7 @@ class Store:
             return None, problem
         self._writer.execute("RELEASE one")
         return value, None
+
+
+def _closing() -> Unavailable:
+    return Unavailable("the engine is closing: ask the next one")
