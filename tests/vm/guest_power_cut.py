@@ -1,14 +1,16 @@
-"""In a virtual machine whose power is cut between ``before`` and ``after``: what was acknowledged is there.
+"""In a virtual machine whose power is cut after ``before`` and after ``between``: what was answered stays.
 
-Nothing is synced at the end of ``before``: what counts is what the engine made durable itself."""
+Nothing is synced before that: what counts is what the engine made durable itself."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
+from cloche.state.store import SYNC_SECONDS
 from tests.conftest import Daemon
 from tests.vm.layers import layered
 
@@ -42,6 +44,18 @@ def test_before() -> None:
     with open(DIRECTORY / "state", "w") as file:
         json.dump(state, file)
         os.fsync(file.fileno())
+    daemon.ok("run", "-d", "--name", "late", "busybox", "sleep", "600")
+    # That a container was started is not yet on the disk when it is answered, but soon.
+    time.sleep(SYNC_SECONDS + 5)
+
+
+def test_between() -> None:
+    daemon = machine_daemon()
+    daemon.start()
+    state = json.loads(daemon.ok("inspect", "-f", "{{json .State}}", "late"))
+    assert (state["Status"], state["ExitCode"]) == ("exited", 137)
+    assert "restarted" in state["Error"]
+    daemon.ok("rm", "late")
     # The last words before the cut: an image and a container that were only just acknowledged.
     layered(daemon, "layers:2", 2, DIRECTORY / "image.tar")
     daemon.ok("create", "--name", "created", "--memory", "48m", "layers:2", "cat", "/layers/newest")

@@ -101,5 +101,6 @@ def test_cgroup_v1_under_systemd(lab: Path, share: Path) -> None:
 
 
 def test_power_cut(lab: Path, share: Path) -> None:
-    before, after = (f"{PYTEST}guest_power_cut.py -k {name}" for name in ("before", "after"))
-    boot(lab, share, "--reset", "--then", after, command=f"{PREPARE} && {before}")
+    first, *others = (f"{PYTEST}guest_power_cut.py -k {name}" for name in ("before", "between", "after"))
+    then = [word for command in others for word in ("--then", command)]
+    boot(lab, share, "--reset", *then, command=f"{PREPARE} && {first}")
