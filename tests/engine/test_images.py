@@ -509,3 +509,13 @@ async def test_an_image_that_cannot_be_read_keeps_its_layers(store: ImageStore, 
     path.write_bytes(whole)
     store = reopen()
     assert store.snapshots.exists(store.get("a:1").chain_id or "")
+
+
+async def test_a_sweep_goes_on_when_nobody_waits_for_it_any_more(store: ImageStore) -> None:
+    blob = store.content.put(b"orphan")
+    sweeping = asyncio.create_task(store.sweep())
+    await asyncio.sleep(0)
+    sweeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
+    assert not store.content.exists(blob)

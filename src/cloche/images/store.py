@@ -255,23 +255,15 @@ class ImageStore:
 
     async def sweep(self) -> list[str]:
         """Delete layers that no image has and no snapshot stands on, top down, then blobs that nothing
-        names."""
+        names. To its end, also when the caller is cancelled: the next one to hold the lock must not lose
+        what it has just brought."""
+        return await _whole(self._sweep())
+
+    async def _sweep(self) -> list[str]:
         rows = {row.chain_id: row for row in self.state.read(lambda q: q.layers())}
         # Not those in memory: an image that was left out for what is wrong with it keeps what it has.
         images = self.state.read(lambda q: q.images())
-        used: set[str] = set()
-        for image in images:
-            chain = image.chain_id
-            while chain is not None and chain not in used:
-                used.add(chain)
-                chain = rows[chain].parent
-        gone: list[str] = []
-        spare = {key for key in [*self.snapshots.keys(), *rows] if key.startswith("sha256:")} - used
-        while leaves := [key for key in spare if not self.snapshots.children(key)]:
-            for key in leaves:
-                self.snapshots.remove(key)
-                spare.discard(key)
-                gone.append(key)
+        gone = self._remove_layers(rows, [image.chain_id for image in images])
 
         def change(transaction: Transaction) -> None:
             for key in gone:
@@ -279,9 +271,31 @@ class ImageStore:
 
         if gone:
             await self.state.write(change)
-        kept = {row.blob for key, row in rows.items() if key not in gone} | {image.id for image in images}
+        removed = [key for key in gone if rows.pop(key, None)]
+        kept = {row.blob for row in rows.values()} | {image.id for image in images}
         await asyncio.to_thread(self._delete_blobs, kept)
-        return [key for key in gone if key in rows]
+        return removed
+
+    def _remove_layers(self, rows: dict[str, LayerRow], tops: Iterable[str | None]) -> list[str]:
+        """The snapshots of layers, and rows without one, that are not below ``tops``; returns their chain
+        ids, top down."""
+        used: set[str] = set()
+        for chain in tops:
+            while chain is not None and chain not in used:
+                used.add(chain)
+                chain = rows[chain].parent
+        spare = {key for key in [*self.snapshots.keys(), *rows] if key.startswith("sha256:")} - used
+        gone: list[str] = []
+        while leaves := [key for key in spare if not self.snapshots.children(key)]:
+            while leaves:
+                key = leaves.pop()
+                self.snapshots.remove(key)
+                spare.discard(key)
+                gone.append(key)
+                below = rows[key].parent if key in rows else None
+                if below in spare and not self.snapshots.children(below):
+                    leaves.append(below)
+        return gone
 
     def _delete_blobs(self, kept: set[str]) -> None:
         for digest in self.content.digests():
