@@ -20,7 +20,7 @@ from container import PATIENCE, Box, Client, Running, unframe
 
 from cloche.cgroups.contract import Resources
 from cloche.errors import Unavailable
-from cloche.launcher.client import Launcher, MonitorConnection
+from cloche.launcher.client import Channel, Launcher, MonitorConnection
 from cloche.monitor import packets, start
 from cloche.monitor.protocol import (
     Attachment,
@@ -424,3 +424,12 @@ async def test_nothing_starts_for_a_daemon_that_has_gone(box: Box) -> None:
     starter.close()
     assert packets.receive(monitor) is None
     assert not os.path.exists(config.socket_path)
+
+
+async def test_a_message_of_another_version_is_passed_over() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = MonitorConnection(Channel(ours))
+    theirs.send(msgspec.msgpack.encode({"type": "paused", "at": 1}))
+    theirs.send(msgspec.msgpack.encode(Detached()))
+    theirs.close()
+    assert [message async for message in connection] == [Detached()]

@@ -152,10 +152,13 @@ class MonitorConnection:
         return self
 
     async def __anext__(self) -> FromMonitor:
-        packet = await self._channel.receive()
-        if packet is None:
-            raise StopAsyncIteration
-        return _to_daemon.decode(packet)
+        while (packet := await self._channel.receive()) is not None:
+            try:
+                return _to_daemon.decode(packet)
+            except msgspec.MsgspecError:
+                # A monitor of another version: what it has to tell is unknown here.
+                continue
+        raise StopAsyncIteration
 
     async def attach(self, descriptor: int, attachment: Attachment) -> None:
         """Hand a client's connection on. ``descriptor`` is closed here; the monitor has its own copy
