@@ -22,6 +22,7 @@ from cloche.cgroups.contract import Resources
 from cloche.errors import Unavailable
 from cloche.launcher.client import Channel, Launcher, MonitorConnection
 from cloche.monitor import packets, start
+from cloche.monitor.loop import Loop
 from cloche.monitor.protocol import (
     Attachment,
     Detached,
@@ -32,6 +33,7 @@ from cloche.monitor.protocol import (
     StartFailed,
     Status,
 )
+from cloche.monitor.streams import Streams
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes containers, which needs root")
 
@@ -402,6 +404,28 @@ async def test_output_held_open_elsewhere_does_not_keep_it(box: Box) -> None:
         assert (await running.exit()).code == 137
     finally:
         os.close(held)
+
+
+async def test_the_end_takes_no_more_than_the_kernel_holds(box: Box) -> None:
+    """Somebody who was left goes on writing, and faster than the monitor reads."""
+
+    class Log:
+        size = 0
+
+        def write(self, _stream: int, data: bytes) -> None:
+            self.size += len(data)
+            assert self.size < 1 << 20
+
+    _, name = box.plan("true")
+    silent, end = os.pipe()
+    endless = os.open("/dev/random", os.O_RDONLY)
+    log = Log()
+    streams = Streams(Loop(), box.config(name), {"stdout": endless, "stderr": silent}, log, lambda: None)  # type: ignore[arg-type]
+    os.set_blocking(silent, False)
+    streams.drain()
+    assert log.size > 0
+    for descriptor in (silent, end, endless):
+        os.close(descriptor)
 
 
 async def test_a_second_life_of_the_same_container(box: Box) -> None:

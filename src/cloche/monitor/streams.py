@@ -17,6 +17,9 @@ from cloche.monitor.stdio import CHUNK, Stdin
 
 STDOUT, STDERR = 1, 2
 
+_TERMINAL_BUFFER = 64 << 10
+"""Bytes; more than the kernel holds of a terminal's output."""
+
 
 class Streams:
     """Each byte that the program writes is logged once and sent to every client that wants its stream.
@@ -79,12 +82,13 @@ class Streams:
 
     def drain(self) -> None:
         """The program has ended: take what is there, however slow the clients are. It is at most what the
-        kernel's buffers hold."""
+        kernel's buffers hold: who still writes may fill them faster than they are read."""
         self._ending = True
         self.begin()
         for descriptor in list(self._sources):
-            while self._read(descriptor):
-                pass
+            left = _buffered(descriptor)
+            while left > 0 and (count := self._read(descriptor)):
+                left -= count
 
     def end(self) -> None:
         """Nothing more comes: close the sources and the log."""
@@ -100,12 +104,12 @@ class Streams:
             if not client.pending:
                 self._drop(client)
 
-    def _read(self, descriptor: int, _events: int = READ) -> bool:
-        """Pass one chunk on. False where nothing is there now."""
+    def _read(self, descriptor: int, _events: int = READ) -> int:
+        """Pass one chunk on. Its size, 0 where nothing is there now."""
         try:
             data = os.read(descriptor, CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
             # The last holder of the terminal's other side has closed it.
             if error.errno != errno.EIO:
@@ -113,14 +117,14 @@ class Streams:
             data = b""
         if not data:
             self._end_source(descriptor)
-            return False
+            return 0
         stream = self._sources[descriptor]
         if self._log:
             self._log.write(stream, data)
         for client in list(self._clients.values()):
             if client.streams[stream]:
                 self._send(client, stream, data)
-        return True
+        return len(data)
 
     def _end_source(self, descriptor: int) -> None:
         self._loop.unwatch(descriptor)
@@ -232,3 +236,11 @@ class Streams:
             client.close()
             self._leave_stdin(client)
             self._resume()
+
+
+def _buffered(source: int) -> int:
+    """Bytes that the kernel may hold of the program's output."""
+    try:
+        return fcntl.fcntl(source, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        return _TERMINAL_BUFFER
