@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
+from pathlib import Path
 
 from rig import Rig
 
+from cloche.engine import logs
 from cloche.engine.records import LogSettings
 
 LINES = "i=0; while [ $i -lt 50 ]; do echo $i; i=$((i+1)); done"
@@ -71,3 +74,25 @@ async def test_the_log_is_bounded(rig: Rig) -> None:
     assert output.endswith("99999\n100000\n")
     assert output.count("\n") < 50000
     await rig.remove(id)
+
+
+async def test_a_rotated_file_is_read_beside_everything_else(tmp_path: Path) -> None:
+    """The last lines stand in a compressed file whose lines must all be counted."""
+    path = str(tmp_path / "log")
+    line = b'{"log":"x\\n","stream":"stdout","time":"2026-01-01T00:00:00.000000000Z"}\n'
+    Path(path).write_bytes(line)
+    with gzip.open(f"{path}.1.gz", "wb", compresslevel=1) as file:
+        file.write(line * 300_000)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.001)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    batches = [batch async for batch in logs.read(path, logs.Selection(tail=3), None)]
+    ticking.cancel()
+    assert sum(map(len, batches)) == 3
+    assert ticks > 10

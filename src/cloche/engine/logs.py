@@ -261,12 +261,12 @@ async def read(path: str, selection: Selection, ended: asyncio.Event | None) -> 
         if files and generations:
             generations.hold(files[-1])
         if files:
-            for block in _history(files, selection):
-                if batch := lines.feed(block):
+            blocks = _history(files, selection)
+            while (batch := await asyncio.to_thread(_next_batch, blocks, lines)) is not None:
+                if batch:
                     yield batch
                 if lines.past_end:
                     return
-                await asyncio.sleep(0)
         if ended and generations and files:
             async for batch in _follow(files, generations, lines, selection, changed, ended):
                 yield batch
@@ -275,6 +275,12 @@ async def read(path: str, selection: Selection, ended: asyncio.Event | None) -> 
             generations.close()
         for file in files:
             file.close()
+
+
+def _next_batch(blocks: Iterator[bytes], lines: _Lines) -> list[LogLine] | None:
+    """In a thread: the next block may stand behind a whole compressed file that is only counted."""
+    block = next(blocks, None)
+    return None if block is None else lines.feed(block)
 
 
 async def _follow(
