@@ -173,17 +173,6 @@ def test_memory_limit_kills(make: Callable[[Resources], Placement]) -> None:
     assert status(inside(make(limits), work)) == -signal.SIGKILL
 
 
-def test_freeze(make: Callable[[Resources], Placement]) -> None:
-    placement = make(Resources())
-    pid = inside(placement, sleep)
-    v1.freeze(placement.leaves, True)
-    assert value(placement, "freezer", "freezer.state") == "FROZEN"
-    os.kill(pid, signal.SIGTERM)
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    v1.freeze(placement.leaves, False)
-    assert status(pid) == -signal.SIGTERM
-
-
 def test_kill_and_remove_take_all_that_was_forked_and_made(make: Callable[[Resources], Placement]) -> None:
     def work() -> int:
         for _ in range(10):

@@ -111,27 +111,6 @@ def test_a_part_of_a_wider_rule_is_denied(make: Make) -> None:
     assert status(inside(placement, work)) == errno.EPERM
 
 
-def test_freeze(make: Make) -> None:
-    reader, writer = os.pipe()
-
-    def work() -> int:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
-        os.write(writer, b"x")
-        return sleep()
-
-    placement = make(Resources())
-    pid = inside(placement, work)
-    os.read(reader, 1)
-    v2.freeze(placement.leaves, True)
-    os.kill(pid, signal.SIGTERM)  # only a signal that nothing handles reaches a frozen process
-    time.sleep(0.02)
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    v2.freeze(placement.leaves, False)
-    assert status(pid) == 5
-    os.close(reader)
-    os.close(writer)
-
-
 def test_kill_and_remove_take_all_that_was_forked_and_made(make: Make) -> None:
     def work() -> int:
         for _ in range(10):

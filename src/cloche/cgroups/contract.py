@@ -93,8 +93,6 @@ class Planner(Protocol):
         ``InvalidArgument`` for a limit that this layout cannot express (its controller is missing): a
         limit that was asked for is never dropped."""
 
-    def freeze(self, leaves: tuple[str, ...], frozen: bool) -> None: ...
-
     def processes(self, leaves: tuple[str, ...]) -> list[int]: ...
 
     def kill(self, leaves: tuple[str, ...]) -> None:

@@ -48,23 +48,6 @@ def place(layout: Layout, parent: str, name: str, resources: Resources) -> Place
     )
 
 
-def freeze(leaves: tuple[str, ...], frozen: bool) -> None:
-    """Freeze or thaw, and wait until the kernel says so. Raises ``TimeoutError`` after ten seconds."""
-    path = _file(leaves, "freezer.state")
-    if not path:
-        raise InvalidArgument("the freezer controller is not mounted: processes cannot be paused")
-    wanted = "FROZEN" if frozen else "THAWED"
-    deadline = time.monotonic() + 10
-    while True:
-        # FREEZING can last for ever when a task forks in between: asking again is the kernel's own advice.
-        tree.write(path, wanted)
-        if tree.read(path).strip() == wanted:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{path} did not become {wanted} within ten seconds")
-        time.sleep(0.002)
-
-
 def processes(leaves: tuple[str, ...]) -> list[int]:
     """All processes of the cgroup and of those below it, from its pids hierarchy or the first that is
     there."""
@@ -77,7 +60,7 @@ def kill(leaves: tuple[str, ...]) -> None:
     freezer = bool(_file(leaves, "freezer.state"))
     try:
         if freezer:
-            freeze(leaves, True)
+            _freeze(leaves, True)
     except OSError:
         # A task that hangs in the kernel does not freeze: all others are to be killed nevertheless.
         pass
@@ -89,12 +72,27 @@ def kill(leaves: tuple[str, ...]) -> None:
                 pass
     finally:
         if freezer:
-            freeze(leaves, False)
+            _freeze(leaves, False)
 
 
 def remove(leaves: tuple[str, ...]) -> None:
     """See ``contract.Planner``."""
     tree.remove(leaves)
+
+
+def _freeze(leaves: tuple[str, ...], frozen: bool) -> None:
+    """Freeze or thaw, and wait until the kernel says so. Raises ``TimeoutError`` after ten seconds."""
+    path = _file(leaves, "freezer.state")
+    wanted = "FROZEN" if frozen else "THAWED"
+    deadline = time.monotonic() + 10
+    while True:
+        # FREEZING can last for ever when a task forks in between: asking again is the kernel's own advice.
+        tree.write(path, wanted)
+        if tree.read(path).strip() == wanted:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} did not become {wanted} within ten seconds")
+        time.sleep(0.002)
 
 
 def _file(leaves: tuple[str, ...], name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 
 from cloche.cgroups import tree
 from cloche.cgroups.contract import Layout, Placement, Resources, Write
@@ -42,19 +41,6 @@ def place(layout: Layout, parent: str, name: str, resources: Resources) -> Place
         writes=(*_delegate((mountpoint, *chain[:-1]), needed, counting), *limits),
         device_program=generate(resources.devices) if devices.asked(resources) else b"",
     )
-
-
-def freeze(leaves: tuple[str, ...], frozen: bool) -> None:
-    """Freeze or thaw, and wait until the kernel says so. Raises ``TimeoutError`` after ten seconds."""
-    (leaf,) = leaves
-    tree.write(f"{leaf}/cgroup.freeze", str(int(frozen)))
-    deadline = time.monotonic() + 10
-    while f"frozen {int(frozen)}" not in tree.read(f"{leaf}/cgroup.events").splitlines():
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"{leaf} did not become {'frozen' if frozen else 'thawed'} within ten seconds"
-            )
-        time.sleep(0.002)
 
 
 def processes(leaves: tuple[str, ...]) -> list[int]:
