@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Daemon
+from tests.conftest import PATIENCE, Daemon
 from tests.vm.guest_engine import inside, values
 
 ROOT = Path("/sys/fs/cgroup")
@@ -98,7 +99,13 @@ def test_nested_cgroups_are_removed(daemon: Daemon) -> None:
         " && cat /sys/fs/cgroup/a/b/cgroup.procs | wc -l"
     )
     assert inside(daemon, script, "--privileged") == "1"
-    assert [path for path in (ROOT / daemon.name).rglob("*") if path.is_dir()] == []
+    # They go a moment after the end is told.
+    deadline = time.monotonic() + PATIENCE
+    while (left := [path for path in (ROOT / daemon.name).iterdir() if path.is_dir()]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.1)
+    assert left == []
 
 
 def test_pressure_of_all_processes_of_a_container(daemon: Daemon) -> None:
