@@ -11,6 +11,7 @@ import pytest
 from rig import Rig
 
 from cloche.engine.records import Device, Ulimit
+from cloche.errors import InvalidArgument
 
 
 async def test_identity(rig: Rig) -> None:
@@ -121,6 +122,18 @@ async def test_namespaces_are_shared_as_asked(rig: Rig) -> None:
     _, output = await rig.run("readlink", "/proc/self/ns/net", network_mode="host")
     assert output.strip() == own("/proc/self/ns/net")
     await rig.remove(holder)
+
+
+async def test_a_shared_namespace_is_found_again_under_another_name(rig: Rig) -> None:
+    holder = await rig.start("sleep", "60", name="holder")
+    guest = await rig.create("true", network_mode="container:holder")
+    await rig.engine.containers.rename("holder", "renamed")
+    assert guest.config.network_mode == f"container:{holder}"
+    await rig.engine.containers.start(guest.id)
+    for id in (guest.id, holder):
+        await rig.remove(id)
+    with pytest.raises(InvalidArgument, match="No such container: nobody"):
+        await rig.create("true", network_mode="container:nobody")
 
 
 async def test_init_reaps_and_passes_signals_on(rig: Rig) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cloche.api import parse_create
 from cloche.engine.records import ContainerConfig, Device, LogSettings, Ulimit
-from cloche.errors import ClocheError, InvalidArgument, NotFound, Unsupported
+from cloche.errors import ClocheError, InvalidArgument, Unsupported
 
 # What docker 28 sends for `docker run busybox`: every field, most of them empty in one of Go's ways.
 DEFAULTS: dict[str, Any] = {
@@ -169,7 +169,7 @@ def test_unsupported_fields_are_refused_by_name(field: str) -> None:
         ({"Mounts": [{"Type": "bind", "Source": "x", "Target": "/v"}]}, {}, InvalidArgument, "absolute"),
         ({"LogConfig": {"Type": "syslog"}}, {}, Unsupported, "syslog"),
         ({"LogConfig": {"Config": {"tag": "x"}}}, {}, InvalidArgument, "unknown log opt 'tag'"),
-        ({"NetworkMode": "mine"}, {}, NotFound, "network mine not found"),
+        ({"NetworkMode": "mine"}, {}, InvalidArgument, "network mine not found"),
         ({"ShmSize": -1}, {}, InvalidArgument, "SHM size"),
         ({}, {"Volumes": {"/v": {}}}, Unsupported, "Volumes"),
         ({}, {"Image": ""}, InvalidArgument, "image"),

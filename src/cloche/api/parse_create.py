@@ -13,7 +13,7 @@ from cloche.api.structs_create import (
     MountRequest,
 )
 from cloche.engine.records import ContainerConfig, Device, LogSettings, Ulimit
-from cloche.errors import InvalidArgument, NotFound, Unsupported
+from cloche.errors import InvalidArgument, Unsupported
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "Annotations": (),
@@ -55,8 +55,8 @@ _host = msgspec.json.Decoder(HostConfigRequest)
 
 
 def parse(body: bytes) -> ContainerConfig:
-    """InvalidArgument for JSON of another shape, Unsupported for a field that is not enforced, NotFound for
-    a network that does not exist."""
+    """InvalidArgument for JSON of another shape and for a network that does not exist (on NotFound the
+    docker command would look for the image), Unsupported for a field that is not enforced."""
     if not body.strip():
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
     try:
@@ -254,11 +254,11 @@ def _limits(host: HostConfigRequest) -> dict[str, Any]:
 def _network(request: CreateRequest, host: HostConfigRequest) -> dict[str, Any]:
     mode = "none" if request.NetworkDisabled else host.NetworkMode or "default"
     if mode not in ("default", "bridge", "none", "host") and not mode.startswith("container:"):
-        raise NotFound(f"network {mode} not found: Cloche has bridge, host and none so far")
+        raise InvalidArgument(f"network {mode} not found: Cloche has bridge, host and none so far")
     endpoints = (request.NetworkingConfig and request.NetworkingConfig.EndpointsConfig) or {}
     for name, settings in endpoints.items():
         if name not in ("default", "bridge", "none", "host"):
-            raise NotFound(f"network {name} not found: Cloche has bridge, host and none so far")
+            raise InvalidArgument(f"network {name} not found: Cloche has bridge, host and none so far")
         for field in _ENDPOINT_FIELDS:
             if (settings or {}).get(field):
                 raise Unsupported(

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cloche.engine import merge, validation
 from cloche.engine.context import Context
 from cloche.engine.records import Container, ContainerConfig, LogSettings
-from cloche.errors import Unavailable
+from cloche.errors import InvalidArgument, NotFound, Unavailable
 from cloche.images.model import Image
 
 DEFAULT_STOP_SIGNAL = "SIGTERM"
@@ -43,6 +43,11 @@ def describe(context: Context, config: ContainerConfig, image: Image) -> Contain
     if config.log.driver == "json-file":
         options = {**context.settings.log_options, **config.log.options}
         config = replace(config, log=LogSettings("json-file", options))
+    config = replace(
+        config,
+        network_mode=_by_id(context, "network", config.network_mode),
+        pid_mode=_by_id(context, "PID", config.pid_mode),
+    )
     return Container(
         id=id,
         name="",
@@ -59,6 +64,18 @@ def describe(context: Context, config: ContainerConfig, image: Image) -> Contain
         hostname=_hostname(context, config, id),
         driver=context.snapshots.name,
     )
+
+
+def _by_id(context: Context, what: str, mode: str) -> str:
+    """``container:NAME`` with the other container's id, which it keeps through a renaming. Not NotFound:
+    on that the docker command goes and looks for the image."""
+    kind, _, ref = mode.partition(":")
+    if kind != "container":
+        return mode
+    try:
+        return f"container:{context.registry.get(ref).id}"
+    except NotFound as error:
+        raise InvalidArgument(f"cannot share another container's {what} namespace: {error}") from None
 
 
 def _hostname(context: Context, config: ContainerConfig, id: str) -> str:
