@@ -3,7 +3,6 @@ device program and the verbs are tried)."""
 
 import errno
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 
