@@ -75,6 +75,8 @@ def test_limits(box: Box) -> None:
     script = "ulimit -S -n; ulimit -H -n; ulimit -c"
     steps = (SetRlimit("RLIMIT_NOFILE", 100, 200), SetRlimit("RLIMIT_CORE", 0, -1))
     assert box.run(*steps, script=script).output == "100\n200\n0\n"
+    script = "grep locks /proc/self/limits"
+    assert box.run(PROC, SetRlimit("RLIMIT_LOCKS", 7, 8), script=script).output.split()[3:5] == ["7", "8"]
     with pytest.raises(StepError, match="the soft limit may not exceed the hard one"):
         box.run(SetRlimit("RLIMIT_NOFILE", 200, 100))
 

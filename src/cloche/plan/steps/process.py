@@ -26,6 +26,8 @@ _UNSHARE_OPTIONS = {
     "time": "--time",
 }
 
+_RLIMIT_LOCKS = 10
+"""The one limit that the module ``resource`` does not name."""
 _RESOLVE_SYSCTL = files.RESOLVE_BENEATH | files.RESOLVE_NO_XDEV | files.RESOLVE_NO_SYMLINKS
 """What is mounted or linked there could lead the write to another file of proc (CVE-2025-52881)."""
 
@@ -225,7 +227,7 @@ class SetRlimit(Step, frozen=True):
     hard: int
 
     def execute(self, run: Execution) -> None:
-        kind: int = getattr(resource, self.name)
+        kind: int = getattr(resource, self.name, _RLIMIT_LOCKS)
         try:
             resource.setrlimit(kind, (self.soft, self.hard))
         except ValueError as error:
