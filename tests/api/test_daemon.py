@@ -254,3 +254,16 @@ def test_json_that_is_out_of_bounds(daemon: Daemon, body: bytes, status: int, wo
     headers = {"Content-Type": "application/json"}
     got, answer = daemon.request("POST", "/v1.51/containers/create", body, **headers)
     assert (got, words in json.loads(answer)["message"]) == (status, True), answer
+
+
+def test_snapshots_that_are_not_mounted_are_not_taken_for_lost(own_daemon: Daemon) -> None:
+    daemon = own_daemon
+    id = daemon.ok("create", "busybox")
+    daemon.stop()
+    (daemon.root / "overlay2").rename(daemon.root / "elsewhere")
+    assert "overlay2 is empty, though images and containers were in it" in refused(daemon)
+    (daemon.root / "overlay2").rmdir()
+    (daemon.root / "elsewhere").rename(daemon.root / "overlay2")
+    daemon.start()
+    assert daemon.containers() == [id]
+    assert daemon.ok("start", id) == id

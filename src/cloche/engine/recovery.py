@@ -27,7 +27,13 @@ STATUS_DEADLINE = 10.0
 
 
 async def recover(context: Context) -> None:
-    """Bring all records up to date; nothing is served before that."""
+    """Bring all records up to date; nothing is served before that. Raises ``Unavailable`` where the
+    snapshots are elsewhere: containers without theirs would all be forgotten."""
+    if not context.snapshots.keys() and any(image.chain_id for image in context.images.all()):
+        raise Unavailable(
+            f"{context.paths.snapshots} is empty, though images and containers were in it: mount its file "
+            "system, or choose another --root"
+        )
     boot = _boot()
     known = context.store.read(lambda queries: queries.fact("boot"))
     rebooted = known not in (None, boot)
