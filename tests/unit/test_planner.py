@@ -344,6 +344,7 @@ BAD: list[tuple[Callable[[Spec], Spec], type[ClocheError], str]] = [
         "no name of a sysctl",
     ),
     (lambda spec: change(spec, "linux", rootfs_propagation="x"), Unsupported, "rootfsPropagation"),
+    (lambda spec: change(spec, "linux", rootfs_propagation="rshared"), Unsupported, "take rslave"),
     (lambda spec: change(spec, "linux", intel_rdt={"closID": "x"}), Unsupported, "linux.intelRdt"),
     (lambda spec: change(spec, "", hooks={"prestart": []}), Unsupported, "hooks"),
     (lambda spec: change(spec, "", mounts=(Mount("a"),)), InvalidArgument, "not an absolute path"),

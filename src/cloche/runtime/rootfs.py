@@ -82,8 +82,13 @@ _OVER_PROC = frozenset(
 def propagation(spec: Spec) -> MakePrivate:
     """Mounts of the host are seen in the container only where the spec wants them to be."""
     wanted = spec.linux.rootfs_propagation or "rprivate"
-    if wanted.removeprefix("r") not in ("private", "slave", "shared"):
-        raise Unsupported(f"linux.rootfsPropagation: {wanted!r} is not one of private, slave and shared")
+    if wanted.removeprefix("r") == "shared":
+        raise Unsupported(
+            "a shared bind: Cloche lets no mount made in a container appear on the host; "
+            "take rslave to see the host's later mounts in the container"
+        )
+    if wanted.removeprefix("r") not in ("private", "slave"):
+        raise Unsupported(f"linux.rootfsPropagation: {wanted!r} is not one of private and slave")
     return MakePrivate("rprivate" if wanted.endswith("private") else "rslave")
 
 
