@@ -99,7 +99,7 @@ class Archive:
     def json(self, name: str, type: Any) -> Any:
         try:
             return msgspec.json.decode(self.document(name), type=type)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f"{name} of the archive is not valid: {error}") from None
 
     def digest(self, name: str) -> str:

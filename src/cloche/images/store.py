@@ -356,7 +356,7 @@ def decode_config(blob: bytes) -> ImageConfig:
     """Raises ``InvalidArgument`` with the JSON path of what is wrong."""
     try:
         return msgspec.json.decode(blob, type=ImageConfig, strict=False)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"the image's config is not valid: {error}") from None
 
 

@@ -89,7 +89,7 @@ def resolve(
         return _default(capabilities, machine, kernel)
     try:
         parsed = msgspec.json.decode(profile, type=Profile)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"the seccomp profile cannot be read: {error}") from None
     return _custom(parsed, capabilities, machine, kernel)
 

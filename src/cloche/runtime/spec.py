@@ -233,7 +233,7 @@ def decode(data: bytes) -> Spec:
         raise InvalidArgument(
             f"config.json does not follow the OCI runtime specification: {error}"
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"config.json is not JSON: {error}") from None
 
 
