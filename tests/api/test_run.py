@@ -201,3 +201,12 @@ def test_500_megabytes_are_intact(daemon: Daemon) -> None:
     assert run.returncode == 0
     assert received == size
     assert actual.digest() == expected.digest()
+
+
+def test_a_missing_network_is_no_missing_image(daemon: Daemon) -> None:
+    """To the docker command a 404 at create means that it has to pull."""
+    for network, words in (("mine", "network mine not found"), ("container:no", "No such container: no")):
+        done = daemon.docker("run", "--rm", "--network", network, "busybox", "true")
+        assert done.returncode == 125
+        assert words in done.stderr
+        assert "Unable to find image" not in done.stderr

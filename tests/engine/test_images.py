@@ -188,6 +188,7 @@ BROKEN: list[tuple[bytes, str]] = [
         tar({"index.json": b'{"manifests": [{"mediaType": "x", "digest": "sha256:../../x", "size": 1}]}'}),
         "has no",
     ),
+    (
         archive_of(LAYERS % b'["l"]', c=b'{"a":' + b"[" * 9999 + b"]" * 9999 + b"}", l=ONE),
         "config is not valid",
     ),

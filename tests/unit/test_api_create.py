@@ -125,7 +125,7 @@ def test_isolation_and_limits() -> None:
         {
             "Binds": ["/a:/b:ro"],
             "Mounts": [
-                {"Type": "bind", "Source": "/c", "Target": "/d", "ReadOnly": True},
+                {"Type": "bind", "Source": "/etc", "Target": "/d", "ReadOnly": True},
                 {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 0o1777}},
             ],
             "Tmpfs": {"/run": "size=1m"},
@@ -139,7 +139,7 @@ def test_isolation_and_limits() -> None:
             "Init": True,
         }
     )
-    assert config.binds == ("/a:/b:ro", "/c:/d:ro")
+    assert config.binds == ("/a:/b:ro", "/etc:/d:ro")
     assert config.tmpfs == {"/run": "size=1m", "/t": "size=4096,mode=1777"}
     assert config.devices == (Device("/dev/null", "/dev/x", "r"),)
     assert config.ulimits == (Ulimit("nofile", 1, 2),)
@@ -167,6 +167,13 @@ def test_unsupported_fields_are_refused_by_name(field: str) -> None:
         ({"Binds": ["/data"]}, {}, Unsupported, "anonymous volume"),
         ({"Mounts": [{"Type": "volume", "Target": "/v"}]}, {}, Unsupported, "volume"),
         ({"Mounts": [{"Type": "bind", "Source": "x", "Target": "/v"}]}, {}, InvalidArgument, "absolute"),
+        (
+            {"Mounts": [{"Type": "bind", "Source": "/no/such", "Target": "/v"}]},
+            {},
+            InvalidArgument,
+            "bind source path does not exist: /no/such",
+        ),
+        ({"Mounts": [{"Type": "bind", "Source": "/a:b", "Target": "/v"}]}, {}, Unsupported, "colon"),
         ({"LogConfig": {"Type": "syslog"}}, {}, Unsupported, "syslog"),
         ({"LogConfig": {"Config": {"tag": "x"}}}, {}, InvalidArgument, "unknown log opt 'tag'"),
         ({"NetworkMode": "mine"}, {}, InvalidArgument, "network mine not found"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -55,8 +56,9 @@ _host = msgspec.json.Decoder(HostConfigRequest)
 
 
 def parse(body: bytes) -> ContainerConfig:
-    """InvalidArgument for JSON of another shape and for a network that does not exist (on NotFound the
-    docker command would look for the image), Unsupported for a field that is not enforced."""
+    """InvalidArgument for JSON of another shape, for the source of a mount and for a network that do not
+    exist (on NotFound the docker command would look for the image), Unsupported for a field that is not
+    enforced."""
     if not body.strip():
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
     try:
@@ -197,6 +199,16 @@ def _add_mount(mount: MountRequest, binds: list[str], tmpfs: dict[str, str]) -> 
         if not (mount.Source or "").startswith("/"):
             raise InvalidArgument(
                 f"invalid mount source {mount.Source!r}: a bind needs an absolute host path"
+            )
+        if ":" in f"{mount.Source}{mount.Target}":
+            raise Unsupported(
+                f"HostConfig.Mounts: Cloche binds no path with a colon yet: {mount.Source} at {mount.Target}"
+            )
+        # Unlike -v, --mount makes no directory of a misspelt name.
+        make = mount.BindOptions and mount.BindOptions.CreateMountpoint
+        if not make and not os.path.exists(mount.Source or ""):
+            raise InvalidArgument(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.Source}'
             )
         options = ["ro"] if mount.ReadOnly else []
         if mount.BindOptions and mount.BindOptions.Propagation:

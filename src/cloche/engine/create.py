@@ -85,7 +85,11 @@ def _hostname(context: Context, config: ContainerConfig, id: str) -> str:
     if config.network_mode == "host" or config.uts_mode == "host":
         return os.uname().nodename
     if config.network_mode.startswith("container:"):
-        return context.registry.get(config.network_mode.partition(":")[2]).hostname
+        try:
+            return context.registry.get(config.network_mode.partition(":")[2]).hostname
+        except NotFound as error:
+            # The docker command takes NotFound for a missing image, and pulls.
+            raise InvalidArgument(str(error)) from None
     return id[:12]
 
 
