@@ -146,6 +146,7 @@ def test_init_reaps(daemon: Daemon) -> None:
         "\0", " "
     )
     assert daemon.docker("run", "--rm", "--init", "busybox", "sh", "-c", "exit 3").returncode == 3
+    assert daemon.ok("run", "--rm", "--init", "busybox", "ls", "/proc/1/fd").split() == ["0", "1", "2"]
     name = daemon.ok("run", "-d", "--init", "busybox", "sleep", "60")
     daemon.ok("stop", "-t", "10", name, timeout=5)
     # The signal reaches the program through init, which then hands its end on.
