@@ -26,12 +26,12 @@ Add = Callable[[bytes, str], dict[str, object]]
 class ForkingUnpacker:
     """The unpack job without the launcher's socket around it."""
 
-    async def unpack(self, descriptor: int, target: str, whiteouts: str = "overlay") -> LayerUnpacked:
+    async def unpack(self, descriptor: int, target: str) -> LayerUnpacked:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                os.write(writer, pickle.dumps(unpack(descriptor, target, whiteouts)))
+                os.write(writer, pickle.dumps(unpack(descriptor, target)))
             finally:
                 os._exit(0)
         os.close(writer)

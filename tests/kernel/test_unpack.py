@@ -18,6 +18,7 @@ import zstandard
 
 from cloche.launcher.protocol import JobAnswer, JobFailed, LayerUnpacked
 from cloche.launcher.unpack import unpack
+from cloche.snapshots.deletion import delete
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="unpacking needs root")
 
@@ -25,7 +26,7 @@ Fill = Callable[[tarfile.TarFile], None]
 NANOSECONDS = 1_700_000_000_123_456_789
 
 
-def run(layer: bytes, target: Path, whiteouts: str = "overlay") -> JobAnswer:
+def run(layer: bytes, target: Path) -> JobAnswer:
     """Unpack in a forked process."""
     target.mkdir(exist_ok=True)
     archive = target.with_suffix(".layer")
@@ -34,7 +35,7 @@ def run(layer: bytes, target: Path, whiteouts: str = "overlay") -> JobAnswer:
     pid = os.fork()
     if pid == 0:
         try:
-            answer = unpack(os.open(archive, os.O_RDONLY), str(target), whiteouts)
+            answer = unpack(os.open(archive, os.O_RDONLY), str(target))
             os.write(writer, pickle.dumps(answer))
         finally:
             os._exit(0)
@@ -61,8 +62,8 @@ def member(archive: tarfile.TarFile, name: str, content: bytes | None = None, **
     archive.addfile(info, io.BytesIO(content or b""))
 
 
-def unpacked(layer: bytes, target: Path, whiteouts: str = "overlay") -> LayerUnpacked:
-    answer = run(layer, target, whiteouts)
+def unpacked(layer: bytes, target: Path) -> LayerUnpacked:
+    answer = run(layer, target)
     assert isinstance(answer, LayerUnpacked), answer
     return answer
 
@@ -284,7 +285,7 @@ def opaque(path: Path) -> bool:
     return "trusted.overlay.opaque" in os.listxattr(path)
 
 
-def test_whiteouts_of_overlay(tmp_path: Path) -> None:
+def test_whiteouts(tmp_path: Path) -> None:
     def fill(archive: tarfile.TarFile) -> None:
         member(archive, "etc/.wh.gone")
         member(archive, "var", type=tarfile.DIRTYPE, mode=0o755)
@@ -310,24 +311,6 @@ def test_whiteouts_of_overlay(tmp_path: Path) -> None:
     assert not [name for name in os.listdir(root) if name.startswith(".wh.")] or os.listdir(
         root / ".wh..wh.plnk"
     )
-
-
-def test_whiteouts_applied(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    for name in ("etc/gone", "etc/kept", "var/old/deep", "var/both/old"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("lower")
-
-    def fill(archive: tarfile.TarFile) -> None:
-        member(archive, "etc/.wh.gone")
-        member(archive, "var/both/new", b"x")
-        member(archive, "var/.wh..wh..opq")
-        member(archive, "etc/.wh.absent")
-
-    unpacked(tar(fill), root, "apply")
-    assert os.listdir(root / "etc") == ["kept"]
-    assert os.listdir(root / "var") == ["both"]
-    assert os.listdir(root / "var/both") == ["new"]
 
 
 # --- hostile archives -------------------------------------------------------------------------------------
@@ -487,3 +470,13 @@ def test_the_host_s_mounts_stay_as_they_were(tmp_path: Path) -> None:
     before = Path("/proc/self/mounts").read_text()
     unpacked(tar(lambda archive: member(archive, "f", b"x")), tmp_path / "root")
     assert Path("/proc/self/mounts").read_text() == before
+
+
+def test_a_tree_too_deep_to_be_replaced_is_refused(tmp_path: Path) -> None:
+    def fill(archive: tarfile.TarFile) -> None:
+        member(archive, "d/" * 1900 + "file", b"x")
+        member(archive, "d", b"x")
+
+    answer = refused(tar(fill), tmp_path / "root")
+    assert "recursion" in answer.message
+    delete(str(tmp_path), "root")

@@ -122,12 +122,9 @@ class Ingest:
         """The first bytes written, to tell a format by its magic."""
         return os.pread(self._fd, length, 0)
 
-    def commit(self, expected: str = "") -> str:
-        """Make the blob durable under its digest and return that. Raises ``InvalidArgument`` where another
-        digest was ``expected``."""
+    def commit(self) -> str:
+        """Make the blob durable under its digest and return that."""
         digest = self.digest
-        if expected and digest != expected:
-            raise InvalidArgument(f"the content has digest {digest}, expected {expected}")
         path = self._store.path(digest)
         os.fsync(self._fd)
         os.rename(self._path, path)

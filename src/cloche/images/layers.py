@@ -29,7 +29,7 @@ _MAGIC = (
 class Unpacker(Protocol):
     """The door to the launcher's unpack job; ``cloche.launcher.client.Launcher`` is one."""
 
-    async def unpack(self, descriptor: int, target: str, whiteouts: str = "overlay") -> LayerUnpacked:
+    async def unpack(self, descriptor: int, target: str) -> LayerUnpacked:
         """``descriptor`` is of the layer's file; the caller keeps and closes its own. Raises
         ``InvalidArgument`` where the layer is at fault, ``Unavailable`` or ``Internal`` where the machine
         is."""

@@ -228,13 +228,13 @@ class Launcher:
         job died."""
         await self._job(RunPlan(msgspec.Raw(codec.encode(steps))), (), f"the plan of {len(steps)} steps")
 
-    async def unpack(self, descriptor: int, target: str, whiteouts: str = "overlay") -> LayerUnpacked:
+    async def unpack(self, descriptor: int, target: str) -> LayerUnpacked:
         """Unpack the layer read from ``descriptor`` (which stays the caller's) into the empty directory
         ``target``.
 
         Raises ``InvalidArgument`` where the archive is at fault, ``Internal`` where the machine is,
         ``Unavailable`` when the job died."""
-        answer = await self._job(Unpack(target, whiteouts), (descriptor,), f"unpacking into {target}")
+        answer = await self._job(Unpack(target), (descriptor,), f"unpacking into {target}")
         if not isinstance(answer, LayerUnpacked):
             raise Internal(f"unpacking into {target} was answered with {answer}")
         return answer

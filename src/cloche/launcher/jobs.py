@@ -104,7 +104,7 @@ def _answer(request: Request, descriptors: list[int]) -> JobAnswer:
         # Imported here: the codecs of layers are large, and no monitor needs them.
         from cloche.launcher.unpack import unpack
 
-        return unpack(descriptors[0], request.target, request.whiteouts)
+        return unpack(descriptors[0], request.target)
     except StepError as error:
         return JobFailed(error.failure.render(), error.failure.errno, False)
     except OSError as error:

@@ -41,10 +41,8 @@ class Unpack(msgspec.Struct, frozen=True, tag="unpack"):
     """
 
     target: str
-    """An existing empty directory; it becomes the layer's ``diff`` directory."""
-    whiteouts: str
-    """``overlay``: whiteouts become 0:0 character devices and opaque xattrs; ``apply``: they delete what is
-    there."""
+    """An existing empty directory; it becomes the layer's ``diff`` directory. Whiteouts are overlay's: 0:0
+    character devices and opaque xattrs."""
 
 
 class Warm(msgspec.Struct, frozen=True, tag="warm"):

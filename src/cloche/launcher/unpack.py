@@ -59,7 +59,7 @@ _FAULTS_OF_THE_ARCHIVE = {
 }
 
 
-def unpack(stream: int, target: str, whiteouts: str) -> JobAnswer:
+def unpack(stream: int, target: str) -> JobAnswer:
     """Do what ``cloche.launcher.protocol.Unpack`` asks, leaving the host's root for ever. Runs in a process
     forked for it, with one thread; raises nothing."""
     name = b""
@@ -74,7 +74,7 @@ def unpack(stream: int, target: str, whiteouts: str) -> JobAnswer:
 
         reader = Reader(hashed)
         enter(target)
-        layer = Layer(whiteouts == "overlay")
+        layer = Layer()
         for entry in reader:
             name = entry.name
             layer.add(entry, reader)
@@ -83,7 +83,7 @@ def unpack(stream: int, target: str, whiteouts: str) -> JobAnswer:
         reader.drain()
     except (BrokenTar, BrokenStream) as error:
         return JobFailed(f"broken layer: {_at(name)}{error}", 0, True)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         return JobFailed(f"broken layer: {_at(name)}{error}", 0, True)
     except OSError as error:
         invalid = bool(name) and error.errno in _FAULTS_OF_THE_ARCHIVE
@@ -126,14 +126,11 @@ def normal(name: bytes) -> bytes:
 class Layer:
     """The layer being made in the current directory, which is the process's root."""
 
-    def __init__(self, overlay: bool) -> None:
+    def __init__(self) -> None:
         self.size = 0
         self.files = 0
         self.root = False
-        self._overlay = overlay
         self._directories: dict[bytes, Entry] = {}
-        self._unpacked: set[bytes] = set()
-        """Names of this layer; only ``apply`` needs them, to tell them from what lower layers left."""
 
     def add(self, entry: Entry, reader: Reader) -> None:
         """One member."""
@@ -142,8 +139,6 @@ class Layer:
         if base.startswith(_WHITEOUT):
             self._remove_lower(parent, base)
             return
-        if not self._overlay:
-            self._note(path)
         if path == b".":
             if entry.kind != tar.DIRECTORY:
                 raise BrokenTar("the layer's root is not a directory")
@@ -159,11 +154,6 @@ class Layer:
             self._make(entry, path, reader)
         except FileExistsError:
             self._replace(entry, path, reader)
-
-    def _note(self, path: bytes) -> None:
-        while path and path not in self._unpacked:
-            self._unpacked.add(path)
-            path = path.rpartition(b"/")[0]
 
     def finish(self) -> None:
         """Directories get their owner, mode and time when nothing more is put into them."""
@@ -237,7 +227,7 @@ class Layer:
             try:
                 os.mkdir(part, 0o755)
             except FileExistsError:
-                if not self._is_whiteout(os.lstat(part)):
+                if not _is_whiteout(os.lstat(part)):
                     continue
                 os.unlink(part)
                 os.mkdir(part, 0o755)
@@ -246,18 +236,15 @@ class Layer:
         return made
 
     def _replace(self, entry: Entry, path: bytes, reader: Reader) -> None:
-        """Something has the name already: an earlier member, or with ``apply`` a lower layer's."""
+        """An earlier member has the name already."""
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode) and entry.kind == tar.DIRECTORY:
             self._directories[path] = entry
             return
         _remove(path)
         self._make(entry, path, reader)
-        if entry.kind == tar.DIRECTORY and self._is_whiteout(status):
+        if entry.kind == tar.DIRECTORY and _is_whiteout(status):
             _make_opaque(path)
-
-    def _is_whiteout(self, status: os.stat_result) -> bool:
-        return self._overlay and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
     def _remove_lower(self, parent: bytes, base: bytes) -> None:
         """A whiteout: what the layers below have there is not in the image (image-spec layer.md,
@@ -265,10 +252,7 @@ class Layer:
         directory = parent or b"."
         if base == _OPAQUE:
             self._make_parents(directory)
-            if self._overlay:
-                _make_opaque(directory)
-            else:
-                self._empty(directory)
+            _make_opaque(directory)
             return
         if base.startswith(_META):
             # Hard-link bookkeeping of the retired aufs driver.
@@ -276,11 +260,7 @@ class Layer:
         hidden = base[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise BrokenTar("a whiteout of no name")
-        path = directory + b"/" + hidden
-        if self._overlay:
-            self._whiteout(path, parent)
-        elif normal(path) not in self._unpacked:
-            _remove(path)
+        self._whiteout(directory + b"/" + hidden, parent)
 
     def _whiteout(self, path: bytes, parent: bytes) -> None:
         try:
@@ -292,14 +272,9 @@ class Layer:
             if stat.S_ISDIR(os.lstat(path).st_mode):
                 _make_opaque(path)
 
-    def _empty(self, directory: bytes) -> None:
-        """Remove what lower layers left below ``directory``, keep what this layer has put there."""
-        for name in os.listdir(directory):
-            path = directory + b"/" + name
-            if normal(path) not in self._unpacked:
-                _remove(path)
-            elif stat.S_ISDIR(os.lstat(path).st_mode):
-                self._empty(path)
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _make_opaque(path: bytes) -> None:
