@@ -121,3 +121,14 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
             await store.write(lambda t: t.put_container(row("1", "one")))
     with pytest.raises(Unavailable, match="closing"):
         store.read(lambda q: q.containers())
+
+
+async def test_a_database_that_is_full_says_so(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "state.db"))
+    await store.write(lambda t: t._connection.execute("PRAGMA max_page_count = 1").fetchone())
+    large = ContainerRow("1", "one", "sha256:0", 1, bytes(1 << 20))
+    with pytest.raises(Unavailable, match="refused a write: database or disk is full"):
+        await store.write(lambda t: t.put_container(large))
+    await store.write(lambda t: t.put_container(row("2", "two")))
+    assert [r.name for r in store.read(lambda q: q.containers())] == ["two"]
+    store.close()

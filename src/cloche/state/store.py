@@ -141,25 +141,31 @@ class Store:
             outcomes = [self._apply(write) for write in batch]
             self._writer.execute("COMMIT")
             self._unsynced = 0.0 if durable else self._unsynced or time.monotonic()
-        except sqlite3.Error as error:
+        except Exception as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            failure = Unavailable(f"the state database {self._path} refused a write: {error}")
-            outcomes = [(None, failure)] * len(batch)
+            outcomes = [(None, self._refused(error))] * len(batch)
         for write, (value, problem) in zip(batch, outcomes, strict=True):
             if problem is None:
                 write.future.set_result(value)
             else:
                 write.future.set_exception(problem)
 
+    def _refused(self, error: Exception) -> Unavailable:
+        return Unavailable(f"the state database {self._path} refused a write: {error}")
+
     def _apply(self, write: _Write) -> tuple[Any, BaseException | None]:
         self._writer.execute("SAVEPOINT one")
         try:
             value = write.change(Transaction(self._writer))
         except Exception as problem:
+            if not self._writer.in_transaction:
+                # SQLite has undone everything itself, the others' changes too.
+                raise
             self._writer.execute("ROLLBACK TO one")
             self._writer.execute("RELEASE one")
-            return None, problem
+            full = isinstance(problem, sqlite3.OperationalError)
+            return None, self._refused(problem) if full else problem
         self._writer.execute("RELEASE one")
         return value, None
 
