@@ -49,7 +49,11 @@ async def restart(context: Context, ref: str, timeout: int | None, text: str | N
         if is_running(container):
             await _stop(context, container, timeout, text)
             context.events.container("stop", container)
-        await start(context, container.id)
+        try:
+            await start(context, container.id)
+        except NotModified:
+            # Somebody else has started it in between.
+            pass
     finally:
         supervision.keep = False
     context.events.container("restart", container)
