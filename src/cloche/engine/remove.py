@@ -79,20 +79,30 @@ async def take_away(context: Context, container: Container, error: str = "") -> 
     ``error`` is for those who wait for its end: what went wrong in its run."""
     id = container.id
     supervision = context.supervision(id)
-    await context.registry.forget(container)
-    context.networking.release(container)
     try:
-        context.snapshots.remove(id)
-        context.trash.discard(context.paths.container(id))
-        if container.state.started_at:
-            _unlink(context.paths.socket(id))
-    except OSError as problem:
-        # Nothing names it any more: the next start of the daemon collects it.
-        _log.warning("remains of container %s: %s", id[:12], problem)
+        await context.registry.forget(container)
+    except Unavailable:
+        # On a full disk what is to go makes the room for writing that it has gone.
+        _discard(context, container)
+        await context.trash.empty()
+        await context.registry.forget(container)
+    context.networking.release(container)
+    _discard(context, container)
     context.trash.collect_soon()
     context.events.container("destroy", container)
     supervision.removed(container.state.exit_code, error)
     context.dismiss(id)
+
+
+def _discard(context: Context, container: Container) -> None:
+    try:
+        context.snapshots.remove(container.id)
+        context.trash.discard(context.paths.container(container.id))
+        if container.state.started_at:
+            _unlink(context.paths.socket(container.id))
+    except OSError as problem:
+        # Nothing names it any more: the next start of the daemon collects it.
+        _log.warning("remains of container %s: %s", container.id[:12], problem)
 
 
 def _unlink(path: str) -> None:

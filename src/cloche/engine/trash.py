@@ -48,6 +48,13 @@ class Trash:
             self._timer.cancel()
         self._timer = loop.call_at(min(now + QUIET, self._due), self._begin)
 
+    async def empty(self) -> None:
+        """Now, and wait for it: somebody needs the room."""
+        if self._worker and not self._worker.done():
+            await asyncio.wait([self._worker])
+        self._worker = asyncio.get_running_loop().run_in_executor(None, self._empty)
+        await asyncio.shield(self._worker)
+
     def _begin(self) -> None:
         self._timer = None
         if self._worker and not self._worker.done():
