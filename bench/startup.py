@@ -21,7 +21,7 @@ from bench.engines import ENGINES, Cloche, Engine, running
 QUIET = 0.06
 """Seconds before each measurement: the kernel's first cgroup attach after quiet waits for an RCU grace
 period, and everyone is to meet it alike."""
-IDLE = 10
+IDLE = 20
 """Containers that run while memory is looked at."""
 CLIENTS = 8
 
@@ -82,25 +82,31 @@ class Bench:
 
     def memory(self) -> None:
         for engine in self.engines:
-            assert engine.process is not None
-            daemon = memory.family(engine.process.pid)
+            daemon = self._processes(engine)
             self.add("daemon (all its processes) idle, PSS, MiB", engine.name, sum(map(memory.pss, daemon)))
             self.add("daemon (all its processes) idle, RSS, MiB", engine.name, sum(map(memory.rss, daemon)))
-            before = memory.pids()
+            # What the daemon loads for its first container is not each container's.
+            life.remove(engine.client, life.start_idle(engine.client, 1))
+            time.sleep(1.0)
+            before = sum(map(memory.pss, self._processes(engine)))
             containers = life.start_idle(engine.client, IDLE)
             time.sleep(1.0)
-            family, directory = memory.family(engine.process.pid), str(engine.directory)
-            own = [
-                pid
-                for pid in memory.pids() - before
-                if memory.on_host(pid) and memory.belongs(pid, directory, family)
-            ]
+            after = sum(map(memory.pss, self._processes(engine)))
             self.add(
                 f"engine's processes per idle container ({IDLE} run), PSS, MiB",
                 engine.name,
-                sum(map(memory.pss, own)) / IDLE,
+                (after - before) / IDLE,
             )
             life.remove(engine.client, containers)
+
+    @staticmethod
+    def _processes(engine: Engine) -> list[int]:
+        """All of an engine's own: the daemon's family and what stands beside containers."""
+        assert engine.process is not None
+        family, directory = memory.family(engine.process.pid), str(engine.directory)
+        return [
+            pid for pid in memory.pids() if memory.on_host(pid) and memory.belongs(pid, directory, family)
+        ]
 
     def restarts(self, times: int) -> None:
         for _ in range(times):
@@ -151,7 +157,7 @@ Made by `bench/start {shlex.join(arguments)}`, {time.strftime("%Y-%m-%d")}, Linu
   made and removed.
 - `run --rm`: by the `docker` command against cloche and dockerd, by podman's own; crun and runc run a
   ready bundle.
-- *engine's processes per idle container*: those that came with the containers and are not in them.
+- *engine's processes per idle container*: what all processes of the engine take more than without containers.
 - dockerd and podman have no network to set up (`--bridge none`); dockerd's processes include containerd's.
 """
 
