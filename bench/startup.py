@@ -157,7 +157,8 @@ Made by `bench/start {shlex.join(arguments)}`, {time.strftime("%Y-%m-%d")}, Linu
   made and removed.
 - `run --rm`: by the `docker` command against cloche and dockerd, by podman's own; crun and runc run a
   ready bundle.
-- *engine's processes per idle container*: what all processes of the engine take more than without containers.
+- *engine's processes per idle container*: what all processes of the engine take more than without
+  containers.
 - dockerd and podman have no network to set up (`--bridge none`); dockerd's processes include containerd's.
 """
 
