@@ -9,6 +9,7 @@ import pytest
 from tests.kernel.sandbox import forked
 
 from cloche.errors import Conflict, NotFound
+from cloche.kernel import mounts
 from cloche.kernel.namespaces import CLONE_NEWNS
 from cloche.plan.execution import Execution
 from cloche.plan.step import Step
@@ -23,6 +24,21 @@ DRIVERS: dict[str, Callable[[Path], Snapshotter]] = {
 }
 BASE = "sha256:" + "a" * 64
 TOP = "sha256:" + "b" * 64
+
+
+def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
+    def work() -> tuple[list[str], set[str]]:
+        # Inodes for the root, the driver's two directories, and three of a snapshot's four.
+        mounts.mount("small", str(tmp_path), "tmpfs", 0, "nr_inodes=6")
+        driver = Overlay2(str(tmp_path / "overlay2"), str(tmp_path / "trash"))
+        with pytest.raises(OSError, match="No space left"):
+            driver.prepare("box", None)
+        left = os.listdir(tmp_path / "overlay2")
+        mounts.mount("small", str(tmp_path), "tmpfs", mounts.MS_REMOUNT, "nr_inodes=7")
+        driver.prepare("box", None)
+        return left, driver.keys()
+
+    assert forked(work, CLONE_NEWNS) == ([], {"box"})
 
 
 @pytest.fixture(params=sorted(DRIVERS))

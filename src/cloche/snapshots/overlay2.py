@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import stat
 import threading
 import uuid
@@ -87,15 +88,23 @@ class Overlay2:
             below = self._committed(parent) if parent is not None else None
             name = _name(key)
             building = os.path.join(self._root, f"new-{name}")
-            os.mkdir(building, 0o710)
-            os.mkdir(os.path.join(building, "diff"), 0o755)
-            os.mkdir(os.path.join(building, "work"), 0o700)
-            os.symlink(key, os.path.join(building, "key"))
-            if below is not None:
-                os.symlink(f"../{below.name}", os.path.join(building, "parent"))
-                self._copy_root(below, os.path.join(building, "diff"))
-            os.rename(building, os.path.join(self._root, name))
+            try:
+                self._build(building, key, below)
+                os.rename(building, os.path.join(self._root, name))
+            except BaseException:
+                # A full disk, most likely: the same key must find nothing of it in its way.
+                shutil.rmtree(building, ignore_errors=True)
+                raise
             self._entries[key] = _Entry(name, parent, True)
+
+    def _build(self, directory: str, key: str, below: _Entry | None) -> None:
+        os.mkdir(directory, 0o710)
+        os.mkdir(os.path.join(directory, "diff"), 0o755)
+        os.mkdir(os.path.join(directory, "work"), 0o700)
+        os.symlink(key, os.path.join(directory, "key"))
+        if below is not None:
+            os.symlink(f"../{below.name}", os.path.join(directory, "parent"))
+            self._copy_root(below, os.path.join(directory, "diff"))
 
     def _copy_root(self, below: _Entry, diff: str) -> None:
         """Overlay shows the upper directory's own owner and mode at ``/``: they must be those of the layer
