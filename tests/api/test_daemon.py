@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -83,6 +84,12 @@ def test_errors_are_json(daemon: Daemon, method: str, path: str, status: int, wo
     got, body = daemon.request(method, path)
     assert got == status
     assert word in json.loads(body)["message"]
+
+
+def test_a_request_may_be_long(daemon: Daemon) -> None:
+    filters = json.dumps({"name": [f"name-of-{number:08}" for number in range(3000)]})
+    assert len(filters) > 60_000
+    assert daemon.request("GET", f"/containers/json?all=1&filters={quote(filters)}") == (200, b"[]\n")
 
 
 def test_socket_is_for_the_docker_group(daemon: Daemon) -> None:

@@ -21,7 +21,8 @@ from aiohttp.web_protocol import RequestHandler
 _log = logging.getLogger("cloche.api")
 _HIJACKER = re.compile(rb"POST (?:/v[0-9.]+)?/containers/[^/ ]+/attach[? ]")
 _START = b"POST "
-_MAX_HEAD = 64 << 10
+MAX_HEAD = 1 << 20
+"""Bytes of a request's head at most: as with Docker, a filter or a change to import may be long."""
 _PATIENCE = 0.05
 """Seconds of the last pause while waiting for a client to read."""
 
@@ -52,7 +53,7 @@ class Connection(RequestHandler):
 
     def _cut(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
-        if end < 0 and len(data) < _MAX_HEAD:
+        if end < 0 and len(data) < MAX_HEAD:
             self._head = data
             return
         self._head = b""

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from cloche.api import routes, statuses, versions
 from cloche.api.call import Call, Service, failure
-from cloche.api.connection import MAX_JSON, Connection, Connections
+from cloche.api.connection import MAX_HEAD, MAX_JSON, Connection, Connections
 from cloche.errors import ClocheError
 
 _VERSION = re.compile(r"/v([0-9]+\.[0-9]+)(?=/)")
@@ -28,7 +28,12 @@ class Server:
         self._service = service
         self._ready = asyncio.get_running_loop().create_future()
         self._connections = Connections(
-            self._answer, access_log=None, keepalive_timeout=3600, lingering_time=5
+            self._answer,
+            access_log=None,
+            keepalive_timeout=3600,
+            lingering_time=5,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
         )
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
