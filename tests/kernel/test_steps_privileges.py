@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 from box import BUSYBOX, DEV, NULL, PROC, Box
+from sandbox import forked
 
+from cloche.kernel import process
+from cloche.kernel.syscall import libc
+from cloche.plan.execution import Execution
 from cloche.plan.step import Step, StepError
 from cloche.plan.steps import (
     ChangeDirectory,
@@ -21,6 +25,7 @@ from cloche.plan.steps import (
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0 or not BUSYBOX.exists(), reason="needs root and busybox")
 
+PR_GET_DUMPABLE = 3
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv/web:/bin/sh\n# a comment\nbroken\n"
 PASSWD += "stays-root:x:4294967295:5::/:/bin/sh\nsuperscript:x:²:²::/:/bin/sh\n"
 GROUP = "root:x:0:\nweb:x:34:\nlogs:x:40:web,other\nmail:x:41:web\nall:x:4294967295:\n"
@@ -33,6 +38,15 @@ def box(tmp_path: Path) -> Box:
     (box.root / "etc" / "passwd").write_text(PASSWD)
     (box.root / "etc" / "group").write_text(GROUP)
     return box
+
+
+def test_who_changes_its_ids_cannot_be_looked_into() -> None:
+    def work() -> int:
+        process.set_dumpable(True)
+        SetIds(os.getuid(), os.getgid()).execute(Execution({}))
+        return int(libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+    assert forked(work) == 0
 
 
 def status(box: Box, *inside: Step, field: str) -> list[str]:

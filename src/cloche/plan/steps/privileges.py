@@ -61,6 +61,9 @@ class SetIds(Step, frozen=True):
         os.setresgid(gid, gid, gid)
         process.set_keepcaps(True)
         os.setresuid(uid, uid, uid)
+        # The kernel has set it to fs.suid_dumpable with the change of ids: until exec this process still is
+        # the host's interpreter, and now of a user whose processes in a joined namespace could look in.
+        process.set_dumpable(False)
 
     def describe(self) -> str:
         if self.uid < 0:
