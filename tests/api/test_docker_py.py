@@ -60,6 +60,8 @@ def test_lifecycle(client: Any) -> None:
 def test_errors(client: Any) -> None:
     with pytest.raises(docker.errors.ImageNotFound):
         client.containers.create("no-such-image")
+    with pytest.raises(docker.errors.ImageNotFound, match="docker load"):
+        client.containers.run("no-such-image")
     client.containers.create("busybox", name="taken")
     with pytest.raises(docker.errors.APIError) as conflict:
         client.containers.create("busybox", name="taken")

@@ -204,6 +204,14 @@ def test_500_megabytes_are_intact(daemon: Daemon) -> None:
     assert actual.digest() == expected.digest()
 
 
+def test_a_missing_image_is_told_with_the_way_to_get_one(daemon: Daemon) -> None:
+    done = daemon.docker("run", "--rm", "nosuch", "true")
+    assert done.returncode == 125
+    assert done.stderr.startswith("Unable to find image 'nosuch:latest' locally\n")
+    assert "No such image: nosuch:latest, and Cloche does not pull" in done.stderr
+    assert "docker load -i" in done.stderr
+
+
 def test_a_missing_network_is_no_missing_image(daemon: Daemon) -> None:
     """To the docker command a 404 at create means that it has to pull."""
     for network, words in (("mine", "network mine not found"), ("container:no", "No such container: no")):

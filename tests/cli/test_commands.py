@@ -197,6 +197,12 @@ def test_image_from_host(cloche: Command) -> None:
     cloche.ok("rmi", "tools")
 
 
+def test_a_missing_image_is_told_with_the_ways_to_get_one(cloche: Command) -> None:
+    done = cloche("run", "--rm", "nosuch", "true")
+    assert done.returncode == 125
+    assert "No such image: nosuch:latest; get one by 'cloche load -i" in done.stderr
+
+
 def test_explain(cloche: Command) -> None:
     cloche.ok("run", "--name", "explained", "-m", "64m", "busybox", "true")
     text = cloche.ok("explain", "explained")

@@ -107,9 +107,9 @@ async def _pull(call: Call) -> web.StreamResponse:
     ref = name if not tag else f"{name}{'@' if ':' in tag else ':'}{tag}"
     try:
         image = call.engine.images.get(ref)
-    except NotFound:
+    except NotFound as error:
         raise NotFound(
-            f"image {ref} is not here and Cloche does not pull from registries yet: bring it with "
+            f"{error}, and Cloche does not pull from registries yet: bring it with "
             "'docker load -i ARCHIVE' or 'docker import ROOTFS.tar NAME'"
         ) from None
     response = await call.stream()

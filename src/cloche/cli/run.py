@@ -140,9 +140,12 @@ def _create(client: Client, body: dict[str, Any], arguments: Any) -> str:
 
 def make_default_image(client: Client, image: str, error: ApiError) -> bool:
     """Where ``error`` says that ``image`` is missing and it is the one that the daemon can make, have it
-    made."""
-    if error.status != 404 or image not in DEFAULT_IMAGE:
+    made. Raises ``ApiError`` with the ways to get any other one."""
+    if error.status != 404:
         return False
+    if image not in DEFAULT_IMAGE:
+        ways = "'cloche load -i ARCHIVE', 'cloche import ROOTFS.tar NAME' or 'cloche image from-host'"
+        raise ApiError(404, f"{error}; get one by {ways}")
     client.call("POST", "/images/default")
     return True
 

@@ -19,7 +19,7 @@ class Images:
         self._store = context.images
 
     def get(self, ref: str) -> Image:
-        """By reference, id or unique id prefix. NotFound says how to get the image."""
+        """By reference, id or unique id prefix. Raises ``NotFound``."""
         return self._store.get(ref)
 
     async def load(self, archive: AsyncIterator[bytes]) -> AsyncIterator[str]:

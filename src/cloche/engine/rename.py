@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from cloche.engine.context import Context
-from cloche.errors import InvalidArgument, NotFound
+from cloche.errors import Conflict, InvalidArgument, NotFound
 
 
 async def rename(context: Context, ref: str, name: str) -> None:
@@ -23,7 +23,11 @@ async def _rename(context: Context, id: str, name: str) -> None:
         raise InvalidArgument("Neither old nor new names may be empty")
     if name == container.name:
         raise InvalidArgument(f"Renaming a container with the same name as its current name: {name}")
-    context.registry.reserve(name, id)
+    try:
+        context.registry.reserve(name, id)
+    except (Conflict, InvalidArgument) as error:
+        # Docker's words, which tell a rename from a creation.
+        raise type(error)(f"Error when allocating new name: {error}") from None
     try:
         renamed = replace(container, name=name)
         await context.registry.put(renamed, durable=True)

@@ -74,8 +74,8 @@ class ImageStore:
         )
 
     def get(self, ref: str) -> Image:
-        """By id, unique id prefix or name. Raises ``NotFound`` (its text says how to get the image) and
-        ``InvalidArgument`` for a prefix of several ids."""
+        """By id, unique id prefix or name. Raises ``NotFound``, and ``InvalidArgument`` for a prefix of
+        several ids."""
         text = ref.removeprefix("sha256:")
         whole = self._images.get(f"sha256:{text}")
         if whole is not None:
@@ -91,7 +91,7 @@ class ImageStore:
                 )
             if found:
                 return found[0]
-        raise NotFound(f"No such image: {ref}")
+        raise NotFound(f"No such image: {_asked(ref)}")
 
     def _by_name(self, ref: str) -> Image | None:
         try:
@@ -338,6 +338,14 @@ def _put(transaction: Transaction, layers: list[LayerRow], image: ImageRow, tags
     transaction.put_image(image)
     for tag in tags:
         transaction.put_tag(tag)
+
+
+def _asked(ref: str) -> str:
+    """As Docker repeats it, with the tag that it looked for."""
+    try:
+        return familiar(str(with_tag(ref)))
+    except InvalidArgument:
+        return ref
 
 
 def _history_row(created: str, created_by: str, comment: str, size: int) -> dict[str, object]:
