@@ -403,7 +403,7 @@ async def test_names_move(store: ImageStore, reopen: Open) -> None:
     await store.tag("app:1", "quay.io/other/app", "")
     assert store.get("quay.io/other/app:latest").id == old
     await import_(store, pieces(ONE), "app:1", [], "", "")
-    with pytest.raises(NotFound, match="^No such image: absent:latest$"):
+    with pytest.raises(NotFound, match=r"^No such image: absent:latest$"):
         await store.tag("absent", "x", "y")
     with pytest.raises(InvalidArgument):
         await store.tag(old, "Bad", "y")

@@ -136,7 +136,7 @@ async def test_names(rig: Rig) -> None:
     await rig.engine.containers.rename("first", "second")
     assert rig.engine.containers.get("second").id == first.id
     again = await rig.create("true", name="first")
-    with pytest.raises(Conflict, match="^Error when allocating new name: Conflict. The container name"):
+    with pytest.raises(Conflict, match=r"^Error when allocating new name: Conflict\. The container name"):
         await rig.engine.containers.rename("second", "first")
     unnamed = await rig.create("true")
     assert "_" in unnamed.name
@@ -196,7 +196,7 @@ async def test_a_failed_start_removes_what_is_to_be_removed_at_its_end(rig: Rig)
 
 
 async def test_unknown_image(rig: Rig) -> None:
-    with pytest.raises(NotFound, match="^No such image: nothing-like-it:latest$"):
+    with pytest.raises(NotFound, match=r"^No such image: nothing-like-it:latest$"):
         await rig.create("true", image="nothing-like-it")
     await rig.clean()
 
