@@ -13,7 +13,7 @@ import pytest
 from rig import Rig
 
 from cloche.engine.engine import Engine
-from cloche.errors import Unavailable
+from cloche.errors import Internal, Unavailable
 from cloche.monitor.exit import write_record
 from cloche.monitor.protocol import ExitRecord
 
@@ -188,6 +188,39 @@ async def test_kill_9_of_the_daemon_loses_no_container_no_line_and_no_code(rig: 
         assert await rig.output(name) == "".join(f"line {number}\n" for number in range(200))
         await rig.remove(name)
     await rig.clean()
+
+
+async def test_cgroups_of_a_start_that_was_killed_go_at_once(rig: Rig) -> None:
+    await rig.remove(await rig.start("true"))
+    id = (await rig.create("true")).id
+    leaves = [f"{parent}/{id}" for parent in rig._parents()]
+    for leaf in leaves:
+        os.mkdir(leaf)
+    # Without a reader the starter hangs in open(2).
+    os.mkfifo(f"{rig.settings.root}/containers/{id}/{id}-json.log")
+    start = asyncio.create_task(rig.engine.containers.start(id))
+    launcher = rig.engine._context.launcher.pid
+    async with asyncio.timeout(10):
+        while not (starters := _named("cloche-starter", launcher)):
+            await asyncio.sleep(0.01)
+        os.kill(starters[0], signal.SIGKILL)
+        with pytest.raises(Internal, match="was killed before the program ran"):
+            await start
+    assert [leaf for leaf in leaves if os.path.exists(leaf)] == []
+    await rig.remove(id)
+    await rig.clean()
+
+
+def _named(name: str, session: int) -> list[int]:
+    """Processes of this name among those that the launcher has forked."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if (entry / "comm").read_text() == f"{name}\n" and os.getsid(int(entry.name)) == session:
+                found.append(int(entry.name))
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 async def test_cgroups_of_a_start_that_nobody_saw_through_are_cleared(rig: Rig) -> None:

@@ -115,6 +115,7 @@ class Box:
             "oom": OomWatch(self.layout.version, self._oom_path()),
             "cgroup_paths": self._leaves[-1],
             "attach": attach,
+            "start_limit": 100,
         }
         return MonitorConfig(**(values | changes))  # type: ignore[arg-type]
 

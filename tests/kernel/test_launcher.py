@@ -21,6 +21,7 @@ from cloche.errors import Internal, InvalidArgument, Unavailable
 from cloche.kernel import sealed
 from cloche.launcher.client import Launcher
 from cloche.monitor import packets
+from cloche.monitor.protocol import Status
 from cloche.plan.steps.cgroup import WriteCgroup
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes containers, which needs root")
@@ -270,6 +271,18 @@ async def test_a_program_does_not_outlive_a_starter_that_is_killed(box: Box, tmp
     os.kill(int(Path(f"/proc/{started[0]}/stat").read_text().split()[3]), signal.SIGKILL)
     await gone(started[0])
     monitor.close()
+
+
+async def test_a_start_that_hangs_is_ended_with_all_that_it_has_made(box: Box, tmp_path: Path) -> None:
+    plan, container = box.plan("sleep", "60")
+    os.mkfifo(tmp_path / "fifo")
+    host = (*plan.host, WriteCgroup(str(tmp_path / "fifo"), "go"))
+    monitor = await box.launcher.launch(box.config(container, start_limit=1), host, plan.container)
+    async with asyncio.timeout(5):
+        while not (started := inits(box.launcher)):
+            await asyncio.sleep(0.01)
+        assert [type(message) async for message in monitor] == [Status]
+    await gone(started[0])
 
 
 def inits(launcher: Launcher) -> list[int]:

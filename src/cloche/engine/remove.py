@@ -99,13 +99,14 @@ def _discard(context: Context, container: Container) -> None:
         context.snapshots.remove(container.id)
         context.trash.discard(context.paths.container(container.id))
         if container.state.started_at:
-            _unlink(context.paths.socket(container.id))
+            unlink(context.paths.socket(container.id))
     except OSError as problem:
         # Nothing names it any more: the next start of the daemon collects it.
         _log.warning("remains of container %s: %s", container.id[:12], problem)
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file that may not be there."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -32,8 +32,10 @@ from cloche.plan import codec
 from cloche.plan.plan import Plan
 from cloche.plan.step import Trace
 
+LIMIT = 100
+"""Seconds for running the plan. A cold disk may take long to give the program's first pages."""
 DEADLINE = 120.0
-"""Seconds for a whole start. A cold disk may take long to give the program's first pages."""
+"""Seconds for a whole start: what comes first, and what the kernel does not end by SIGALRM either."""
 
 
 async def start(context: Context, id: str) -> None:
@@ -102,8 +104,8 @@ async def _run(context: Context, container: Container, supervision: Supervision)
 
 
 async def outcome(connection: MonitorConnection) -> Started:
-    """Wait until the program runs. Raises ``StartError`` with the step that failed; ``Internal``
-    when the monitor died."""
+    """Wait until the program runs. Raises ``StartError`` with the step that failed; ``Internal`` when the
+    start was killed, by its time limit or by somebody."""
     async for message in connection:
         if isinstance(message, Started):
             return message
@@ -112,7 +114,10 @@ async def outcome(connection: MonitorConnection) -> Started:
             async for _ in connection:
                 pass
             raise (ProgramError if message.exit_code in (126, 127) else StartError)(message)
-    raise Internal("failed to create task for container: the monitor died before the program was started")
+    raise Internal(
+        "failed to create task for container: its start was killed before the program ran, by somebody or "
+        "because it took too long"
+    )
 
 
 class StartError(ClocheError):
@@ -137,10 +142,7 @@ def _prepare_files(context: Context, container: Container) -> None:
     if container.state.started_at:
         # The records of an earlier run must not be taken for this one's.
         for path in (paths.exit(container.id), paths.plan(container.id)):
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
+            remove.unlink(path)
     for bind in container.config.binds:
         source = bind.partition(":")[0]
         if not os.path.lexists(source):
@@ -169,6 +171,7 @@ def _monitor_config(
         oom=_oom(context, placement),
         cgroup_paths=placement.leaves,
         attach=tuple(attached.attachment for attached in supervision.waiting),
+        start_limit=LIMIT,
     )
 
 
@@ -186,6 +189,10 @@ async def _failed(context: Context, id: str, supervision: Supervision, error: Cl
     if container is None:
         return
     supervision.let_go()
+    if not isinstance(error, StartError):
+        # A start that was killed has not undone what it made.
+        await asyncio.to_thread(ends.clear_cgroups, context, container)
+        remove.unlink(context.paths.socket(id))
     context.networking.release(container)
     state = replace(
         container.state,

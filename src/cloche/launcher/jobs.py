@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import _socket
 import os
+from _signal import alarm  # type: ignore[import-not-found]
 
 import msgspec
 
@@ -36,6 +37,9 @@ def run(message: bytes, descriptors: list[int], monitor: _socket.socket) -> None
     if isinstance(request, Launch):
         set_name(b"cloche-starter")
         leave_daemon()
+        # Whatever it hangs in (a file server that is gone), the kernel ends it, and the monitor then kills
+        # what it has forked.
+        alarm(request.monitor.start_limit)
         start(request.monitor, request.host, request.container, descriptors, monitor)
         return
     set_name(b"cloche-job")

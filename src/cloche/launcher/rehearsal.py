@@ -107,4 +107,5 @@ def _config(directory: str) -> MonitorConfig:
         oom=OomWatch(1, ""),
         cgroup_paths=(),
         attach=(),
+        start_limit=0,
     )

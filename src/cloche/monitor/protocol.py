@@ -73,6 +73,8 @@ class MonitorConfig(msgspec.Struct, frozen=True):
     """The container's cgroup directories: removed after its last process is gone."""
     attach: tuple[Attachment, ...]
     """Clients that attached before the start; their descriptors come with the launch."""
+    start_limit: int
+    """Seconds after which a start that hangs is killed, with all that it has forked."""
 
 
 # --- monitor to daemon -------------------------------------------------------------------------------
