@@ -242,3 +242,17 @@ def test_events(cloche: Command) -> None:
         "die",
         "destroy",
     ]
+
+
+def test_closed_standard_streams(cloche: Command) -> None:
+    line = [
+        "sh",
+        "-c",
+        '"$0" "$@" <&-',
+        *cloche.line("run", "--rm", "-i", "busybox", "sh", "-c", "cat; echo end"),
+    ]
+    done = subprocess.run(line, env=cloche.environment, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "end\n")
+    line = ["sh", "-c", '"$0" "$@" >&-', *cloche.line("ps")]
+    done = subprocess.run(line, env=cloche.environment, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")

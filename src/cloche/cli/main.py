@@ -67,6 +67,15 @@ COMMANDS = {
 
 def main() -> None:
     """The ``cloche`` script."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed by the caller: the connection to the daemon would take its number, and be read as input.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0, closefd=False)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
     _leave(_guarded(sys.argv[1:]))
 
 
