@@ -256,3 +256,12 @@ def test_closed_standard_streams(cloche: Command) -> None:
     line = ["sh", "-c", '"$0" "$@" >&-', *cloche.line("ps")]
     done = subprocess.run(line, env=cloche.environment, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_that_goes_nowhere(cloche: Command) -> None:
+    with open("/dev/full", "wb") as full:
+        run = cloche.line("run", "--rm", "busybox", "echo", "lost")
+        done = subprocess.run(run, env=cloche.environment, stdout=full, stderr=subprocess.PIPE, timeout=20)
+    assert (done.returncode, done.stderr) == (125, b"cloche: [Errno 28] No space left on device\n")
+    line = ["sh", "-c", '"$0" "$@" | true', *cloche.line("--help")]
+    assert subprocess.run(line, env=cloche.environment, capture_output=True, timeout=20).stderr == b""

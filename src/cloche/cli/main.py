@@ -102,7 +102,16 @@ def _guarded(argv: list[str]) -> int:
         message, code = f"Error response from daemon: {error}", error.code
     except CommandError as error:
         message, code = str(error), error.code
-    sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has enough.
+        os._exit(128 + 13)
+    except OSError as error:
+        # A full disk behind the output, for one.
+        message, code = str(error), 125 if argv[:1] == ["run"] else 1
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        message = str(error)
     print(f"cloche: {message}", file=sys.stderr)
     return code
 
