@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 
 import msgspec
 
@@ -24,7 +23,7 @@ _STREAM = {1: b'","stream":"stdout","time":"', 2: b'","stream":"stderr","time":"
 _PATIENCE = 4
 """Times its size to which the live file may grow while the last one is being compressed."""
 _COMPRESSION = 1
-"""zlib level. Log text shrinks about tenfold on it, at four times the speed of the usual 6."""
+"""igzip's level: as small as zlib's first level, at eight times its speed."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -181,7 +180,10 @@ class JsonLog:
 
 def compress(path: str) -> None:
     """Replace ``path`` by ``path.gz``. Raises ``OSError``, and then leaves ``path`` alone."""
-    packer = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    # In a child that has not left the host's root: no monitor carries the library.
+    from isal import isal_zlib
+
+    packer = isal_zlib.compressobj(_COMPRESSION, isal_zlib.DEFLATED, 16 + isal_zlib.MAX_WBITS)
     with open(path, "rb", buffering=0) as source, open(path + ".tmp", "wb") as target:
         os.fchmod(target.fileno(), 0o640)
         while block := source.read(1 << 18):
