@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -119,10 +120,11 @@ async def test_a_spare_that_was_killed_is_replaced(launcher: Launcher, tmp_path:
         while not (pair := spare(launcher)):
             await asyncio.sleep(0.01)
     for pid in pair:
-        os.kill(pid, signal.SIGKILL)
-    for pid in pair:
-        # Until then it may take a request along.
-        await gone(pid)
+        end = os.pidfd_open(pid)
+        signal.pidfd_send_signal(end, signal.SIGKILL)
+        # Until it is dead it may take a request along.
+        assert select.select([end], [], [], 5)[0]
+        os.close(end)
     await write(launcher, tmp_path / "two", "2")
     assert (tmp_path / "two").read_text() == "2"
 
