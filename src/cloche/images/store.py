@@ -18,6 +18,7 @@ import msgspec
 
 from cloche.content.store import ContentStore
 from cloche.errors import ClocheError, Conflict, InvalidArgument, NotFound
+from cloche.images import remains
 from cloche.images.layers import Layers, Unpacker
 from cloche.images.model import Image, ImageConfig
 from cloche.images.reference import familiar, with_tag
@@ -248,59 +249,14 @@ class ImageStore:
         """Throw away layers, blobs and unfinished snapshots that belong to nothing: after a crash, and
         after the last container of a nameless image went."""
         async with self.lock:
-            unfinished = [key for key in sorted(self.snapshots.keys()) if key.startswith("unpack-")]
-            for key in unfinished:
-                self.snapshots.remove(key)
+            remains.remove_unfinished(self.snapshots)
             await self.sweep()
 
     async def sweep(self) -> list[str]:
         """Delete layers that no image has and no snapshot stands on, top down, then blobs that nothing
         names. To its end, also when the caller is cancelled: the next one to hold the lock must not lose
         what it has just brought."""
-        return await _whole(self._sweep())
-
-    async def _sweep(self) -> list[str]:
-        rows = {row.chain_id: row for row in self.state.read(lambda q: q.layers())}
-        # Not those in memory: an image that was left out for what is wrong with it keeps what it has.
-        images = self.state.read(lambda q: q.images())
-        gone = self._remove_layers(rows, [image.chain_id for image in images])
-
-        def change(transaction: Transaction) -> None:
-            for key in gone:
-                transaction.delete_layer(key)
-
-        if gone:
-            await self.state.write(change)
-        removed = [key for key in gone if rows.pop(key, None)]
-        kept = {row.blob for row in rows.values()} | {image.id for image in images}
-        await asyncio.to_thread(self._delete_blobs, kept)
-        return removed
-
-    def _remove_layers(self, rows: dict[str, LayerRow], tops: Iterable[str | None]) -> list[str]:
-        """The snapshots of layers, and rows without one, that are not below ``tops``; returns their chain
-        ids, top down."""
-        used: set[str] = set()
-        for chain in tops:
-            while chain is not None and chain not in used:
-                used.add(chain)
-                chain = rows[chain].parent
-        spare = {key for key in [*self.snapshots.keys(), *rows] if key.startswith("sha256:")} - used
-        gone: list[str] = []
-        while leaves := [key for key in spare if not self.snapshots.children(key)]:
-            while leaves:
-                key = leaves.pop()
-                self.snapshots.remove(key)
-                spare.discard(key)
-                gone.append(key)
-                below = rows[key].parent if key in rows else None
-                if below in spare and not self.snapshots.children(below):
-                    leaves.append(below)
-        return gone
-
-    def _delete_blobs(self, kept: set[str]) -> None:
-        for digest in self.content.digests():
-            if digest not in kept:
-                self.content.delete(digest)
+        return await _whole(remains.sweep(self.state, self.content, self.snapshots))
 
     def history(self, ref: str) -> list[dict[str, object]]:
         """Docker's rows, newest first: Id, Created (seconds), CreatedBy, Tags, Size, Comment."""
