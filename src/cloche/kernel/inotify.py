@@ -12,7 +12,6 @@ from cloche.kernel.syscall import bind, c_string, check
 IN_MODIFY = 0x2
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
-IN_Q_OVERFLOW = 0x4000
 
 _EVENT = struct.Struct("=iIII")
 
