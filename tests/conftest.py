@@ -205,6 +205,7 @@ class Daemon:
             if link.startswith(self.name):
                 subprocess.run(["ip", "link", "delete", link], capture_output=True)
         subprocess.run(["nft", "delete", "table", "ip", self.name], capture_output=True)
+        Path(f"/run/cloche-{self.name}.pid").unlink(missing_ok=True)
 
 
 def _needs_root() -> None:

@@ -107,7 +107,10 @@ def test_second_daemon_is_refused(daemon: Daemon) -> None:
     said = refused(daemon, *other)
     assert f"is in use by another daemon (pid {daemon.process.pid})" in said
     elsewhere = ["--root", f"{daemon.directory}/root2", "--run-dir", f"{daemon.directory}/run2"]
-    said = refused(daemon, *elsewhere)
+    said = refused(daemon, *other, *elsewhere)
+    assert f"the name '{daemon.name}' is in use by another daemon (pid {daemon.process.pid})" in said
+    said = refused(daemon, *elsewhere, "--name", f"{daemon.name}b")
+    os.unlink(f"/run/cloche-{daemon.name}b.pid")
     assert "another daemon answers there" in said
     assert daemon.ping()
 

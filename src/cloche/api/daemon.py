@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = options.parse(sys.argv[1:] if arguments is None else arguments)
         os.umask(0o022)
         # The descriptors hold the locks until the process ends, however it ends.
-        locks = [_lock(directory) for directory in (asked.settings.root, asked.settings.run_dir)]
+        locks = [_lock_directory(directory) for directory in (asked.settings.root, asked.settings.run_dir)]
+        locks.append(_lock_name(asked.settings.name))
         listeners = [bind(path) for path in asked.hosts]
         _serve(asked, listeners)
     except ClocheError as error:
@@ -39,22 +40,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _lock(directory: str) -> int:
+def _lock_directory(directory: str) -> int:
     """Two daemons on one directory would tear it apart. Raises Conflict naming the other one's pid."""
     try:
         os.makedirs(directory, mode=0o711, exist_ok=True)
-        lock = os.open(os.path.join(directory, "cloched.pid"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise Internal(f"cannot use {directory}: {error.strerror}") from None
+    return _lock(f"{directory}/cloched.pid", directory, "choose another --root and --run-dir")
+
+
+def _lock_name(name: str) -> int:
+    """Two daemons of one name would give out the same addresses, and replace each other's rules, on one
+    bridge. The file stays, like a run directory's. Raises Conflict naming the other one's pid."""
+    return _lock(f"/run/cloche-{name}.pid", f"the name {name!r}", "choose another --name")
+
+
+def _lock(path: str, what: str, way_out: str) -> int:
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Internal(f"cannot use {path}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(lock, 32).decode(errors="replace").strip()
         os.close(lock)
-        raise Conflict(
-            f"{directory} is in use by another daemon (pid {holder}): stop it, or choose another --root "
-            "and --run-dir"
-        ) from None
+        raise Conflict(f"{what} is in use by another daemon (pid {holder}): stop it, or {way_out}") from None
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock
