@@ -45,7 +45,7 @@ def test_short_names_are_completed(text: str, full: str) -> None:
         "a" * 300,
         "0" * 64,
     ]
-    + ["a..b", "a___b", "../a", "quay.io/", "a:" + "t" * 129, "sha256:" + "0" * 64],
+    + ["a..b", "a___b", "../a", "quay.io/", "a:" + "t" * 129, "sha256:" + "0" * 64, "sha256:abc", "sha256"],
 )
 def test_bad_names_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):

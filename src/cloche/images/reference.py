@@ -60,6 +60,8 @@ def parse(text: str) -> Reference:
         raise InvalidArgument(f"invalid reference {text!r}: repository name must be lowercase")
     if not _PATH.fullmatch(path) or not _DOMAIN.fullmatch(domain):
         raise InvalidArgument(f"invalid reference format: {text!r}")
+    if (domain, path) == (DEFAULT_DOMAIN, OFFICIAL + "sha256"):
+        raise InvalidArgument(f"invalid reference {text!r}: with that name it would look like an image's id")
     if len(domain) + 1 + len(path) > MAX_NAME:
         raise InvalidArgument(f"invalid reference: the repository name is longer than {MAX_NAME} characters")
     return Reference(domain, path, tag, digest)
