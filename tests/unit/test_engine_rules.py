@@ -9,7 +9,7 @@ import pytest
 from cloche.cgroups.contract import Layout
 from cloche.engine import capabilities, merge, mounts, security, signals, validation
 from cloche.engine.names import random_name
-from cloche.engine.records import ContainerConfig, Device, LogSettings, Ulimit
+from cloche.engine.records import Container, ContainerConfig, Device, LogSettings, Ulimit
 from cloche.errors import ClocheError, InvalidArgument, Unsupported
 from cloche.images.model import ImageRuntimeConfig
 from cloche.runtime.spec import Mount
@@ -75,6 +75,21 @@ def check(**fields: Any) -> list[str]:
             "can't create 'AutoRemove' container with restart policy",
         ),
         ({"environment": ("=x",)}, "invalid environment variable"),
+        ({"binds": ("/a:/x:ro,rw",)}, "invalid mode: ro,rw"),
+        ({"binds": ("/a:/x:slave,shared",)}, "invalid mode: slave,shared"),
+        ({"domainname": "here\n6.6.6.6 bank"}, "invalid domainname format"),
+        ({"dns": ("one.example",)}, "nameserver 'one.example': not an IP address"),
+        ({"dns": ("fe80::1%\nnameserver 6.6.6.6",)}, "not an IP address"),
+        ({"dns_search": ("a\nnameserver 6.6.6.6",)}, "not one word"),
+        ({"dns_options": ("",)}, "not one word"),
+        ({"extra_hosts": ("a",)}, "extra host 'a': want NAME:ADDRESS"),
+        ({"extra_hosts": ("a:host-gateway",), "network_mode": "none"}, "has no gateway to the host"),
+        ({"cgroup_parent": "../../x"}, "invalid cgroup parent '../../x'"),
+        ({"cgroup_parent": "/a/./b"}, "invalid cgroup parent"),
+        ({"cgroup_parent": "a" * 256}, "invalid cgroup parent"),
+        ({"sysctls": {"net/../kernel/panic": "1"}}, "is not a name such as"),
+        ({"sysctls": {"net.": "1"}}, "is not a name such as"),
+        ({"sysctls": {"net.core.x y": "1"}}, "is not a name such as"),
     ],
 )
 def test_invalid_requests(fields: dict[str, Any], words: str) -> None:
@@ -101,6 +116,8 @@ def test_good_requests() -> None:
     assert check(memory=6 << 20, memory_swap=-1, nano_cpus=10_000_000, pids_limit=-1, cpuset_cpus="0") == []
     assert check(network_mode="host", hostname="named") == []
     assert check(tmpfs={"/x": "rw,size=10%,mode=1777,exec"}, binds=("/a:/b:ro,z,rslave",)) == []
+    assert check(sysctls={"net/ipv4/conf/eth0.100/rp_filter": "1", "net.core.somaxconn": "9"}) == []
+    assert check(cgroup_parent="/mine.slice/x_1/", dns_search=(".",), extra_hosts=("a:::1",)) == []
     assert check(oom_kill_disable=True) != []
 
 
@@ -108,6 +125,28 @@ def test_a_swap_limit_needs_a_kernel_that_counts_swap() -> None:
     config = ContainerConfig(image="x", memory=8 << 20, memory_swap=16 << 20)
     with pytest.raises(ClocheError, match="does not count swap"):
         validation.check(config, Layout(1, {}, ("memory",), ()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"environment": ("A=\0",)}, "invalid environment: 'A=.x00' has a null byte"),
+        ({"command": ("true", "a\0b")}, "invalid command: "),
+        ({"labels": {"a\0": "b"}}, "invalid labels: "),
+        ({"devices": (Device("/dev/null\0", "/dev/x"),)}, "invalid devices: "),
+        ({"binds": ("/a\0:/x",)}, "invalid binds: "),
+    ],
+)
+def test_null_bytes(fields: dict[str, Any], words: str) -> None:
+    merged = ("", "", 0, "", ContainerConfig("busybox"), (), (), (), "", "", "", {}, "", "")
+    named = dict(zip(Container.__struct_fields__, merged, strict=False))
+    validation.check_strings(Container(**named))
+    with pytest.raises(InvalidArgument, match=words):
+        validation.check_strings(Container(**{**named, "config": ContainerConfig("busybox", **fields)}))
+    of_image = {name: value for name, value in fields.items() if name in named}
+    if of_image:
+        with pytest.raises(InvalidArgument, match=words):
+            validation.check_strings(Container(**{**named, **of_image}))
 
 
 @pytest.mark.parametrize("name", ["a", "-a", "a b", "", "ä1", "a/b"])

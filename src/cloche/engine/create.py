@@ -48,7 +48,7 @@ def describe(context: Context, config: ContainerConfig, image: Image) -> Contain
         network_mode=_by_id(context, "network", config.network_mode),
         pid_mode=_by_id(context, "PID", config.pid_mode),
     )
-    return Container(
+    container = Container(
         id=id,
         name="",
         created_at=time.time_ns(),
@@ -64,6 +64,8 @@ def describe(context: Context, config: ContainerConfig, image: Image) -> Contain
         hostname=_hostname(context, config, id),
         driver=context.snapshots.name,
     )
+    validation.check_strings(container)
+    return container
 
 
 def _by_id(context: Context, what: str, mode: str) -> str:

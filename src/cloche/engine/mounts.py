@@ -11,8 +11,17 @@ from cloche.errors import InvalidArgument, Unsupported
 from cloche.runtime.spec import Mount
 
 PROPAGATIONS = frozenset(("private", "rprivate", "slave", "rslave", "shared", "rshared"))
+_READONLY = frozenset(("ro", "readonly"))
 # SELinux labels, and hints for file sharing with a virtual machine: accepted, of no effect here.
-_WITHOUT_EFFECT = frozenset(("z", "Z", "nocopy", "consistent", "cached", "delegated", "rw"))
+_KINDS = (
+    PROPAGATIONS,
+    _READONLY | {"rw"},
+    frozenset(("z", "Z")),
+    frozenset(("nocopy",)),
+    frozenset(("consistent", "cached", "delegated")),
+    frozenset(("bind-nonrecursive",)),
+)
+"""Options of a bind: of each kind one at most."""
 _TMPFS_FLAGS = frozenset(
     (
         "async",
@@ -82,18 +91,15 @@ def parse_bind(text: str) -> BindMount:
             f"{text}: named volumes are not built yet; bind a directory of the host: /PATH:{target}"
         )
     options = parts[2].split(",") if len(parts) == 3 else []
-    propagation, readonly, recursive = "rprivate", False, True
-    for option in options:
-        if option in PROPAGATIONS:
-            propagation = option
-        elif option in ("ro", "readonly"):
-            readonly = True
-        elif option in ("bind-nonrecursive",):
-            recursive = False
-        elif option not in _WITHOUT_EFFECT:
-            raise InvalidArgument(f"invalid mode: {parts[2]}")
+    kinds = [kind for option in options for kind in _KINDS if option in kind]
+    if len(kinds) < len(options) or len(set(kinds)) < len(kinds):
+        raise InvalidArgument(f"invalid mode: {parts[2]}")
     return BindMount(
-        posixpath.normpath(source), posixpath.normpath(target), readonly, recursive, propagation
+        source=posixpath.normpath(source),
+        target=posixpath.normpath(target),
+        readonly=not _READONLY.isdisjoint(options),
+        recursive="bind-nonrecursive" not in options,
+        propagation=next((option for option in options if option in PROPAGATIONS), "rprivate"),
     )
 
 

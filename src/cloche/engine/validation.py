@@ -9,11 +9,14 @@ import msgspec
 
 from cloche.cgroups.contract import Layout
 from cloche.engine import capabilities, mounts, security, signals
-from cloche.engine.records import ContainerConfig, LogSettings
+from cloche.engine.records import Container, ContainerConfig, LogSettings
 from cloche.errors import InvalidArgument, Unsupported
+from cloche.network import files
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?")
+_SYSCTL = re.compile(r"\w[\w@%:*+./-]*\w")
+"""Of ``net``, an interface may be a part of it."""
 _ULIMITS = frozenset(
     (
         "as",
@@ -48,11 +51,37 @@ def check(config: ContainerConfig, layout: Layout) -> list[str]:
     _check_process(config)
     _check_modes(config)
     _check_isolation(config)
+    _check_network(config)
+    _check_cgroup_parent(config.cgroup_parent)
     warnings = [*_check_memory(config, layout), *_check_cpu(config)]
     parse_log(config.log)
     if config.privileged and config.readonly_paths:
         warnings.append("read-only paths are ignored for a privileged container")
     return warnings
+
+
+def check_strings(container: Container) -> None:
+    """The kernel's strings end at a null byte: what comes behind it would be lost. Raises
+    ``InvalidArgument``."""
+    for record in (container.config, container):
+        for field in record.__struct_fields__:
+            _check_strings(field.replace("_", " "), getattr(record, field))
+
+
+def _check_strings(what: str, value: object) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidArgument(f"invalid {what}: {value!r} has a null byte")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_strings(what, key)
+            _check_strings(what, item)
+    elif isinstance(value, tuple):
+        for item in value:
+            _check_strings(what, item)
+    elif isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            _check_strings(what, getattr(value, field))
 
 
 def _check_process(config: ContainerConfig) -> None:
@@ -64,8 +93,10 @@ def _check_process(config: ContainerConfig) -> None:
         signals.number(config.stop_signal)
     if config.hostname and (len(config.hostname) > 63 or not _HOSTNAME.fullmatch(config.hostname)):
         raise InvalidArgument(f"invalid hostname format: {config.hostname}")
+    if len(config.domainname) > 64 or any(c.isspace() for c in config.domainname):
+        raise InvalidArgument(f"invalid domainname format: {config.domainname!r}")
     for variable in config.environment:
-        if variable.startswith("=") or not variable or "\0" in variable:
+        if variable.startswith("=") or not variable:
             raise InvalidArgument(f"invalid environment variable: {variable!r}")
     for limit in config.ulimits:
         if limit.name not in _ULIMITS:
@@ -137,9 +168,27 @@ def _check_isolation(config: ContainerConfig) -> None:
     _check_sysctls(config)
 
 
+def _check_network(config: ContainerConfig) -> None:
+    """What goes into /etc/hosts and /etc/resolv.conf."""
+    has_gateway = config.network_mode in ("", "default", "bridge", "host")
+    files.extra_hosts(config.extra_hosts, "127.0.0.1" if has_gateway else "")
+    files.resolv_conf("", config.dns, config.dns_search, config.dns_options)
+
+
+def _check_cgroup_parent(parent: str) -> None:
+    for part in parent.split("/"):
+        if part in (".", "..") or not part.isprintable() or len(part.encode()) > 255:
+            raise InvalidArgument(
+                f"invalid cgroup parent {parent!r}: it is a path below the root of the cgroups, such as "
+                "/mine/this"
+            )
+
+
 def _check_sysctls(config: ContainerConfig) -> None:
     """Only what belongs to a namespace of the container's own: the others would change the host."""
     for name in config.sysctls:
+        if not _SYSCTL.fullmatch(name) or not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise InvalidArgument(f"sysctl '{name}' is not a name such as net.core.somaxconn")
         path = name.replace("/", ".")
         ipc = path.startswith("fs.mqueue.") or re.fullmatch(r"kernel\.(msg|sem|shm)\w*", path)
         if path.startswith("net."):

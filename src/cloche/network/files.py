@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 
 from cloche.errors import InvalidArgument
@@ -60,8 +60,8 @@ def extra_hosts(extra: Iterable[str], gateway: str = "") -> str:
 def resolv_conf(
     host: str,
     nameservers: Iterable[str] = (),
-    search: Iterable[str] = (),
-    options: Iterable[str] = (),
+    search: Collection[str] = (),
+    options: Collection[str] = (),
     isolated: bool = True,
 ) -> str:
     """The host's file with what was asked for (``--dns``, ``--dns-search``, ``--dns-option``) in its
@@ -75,6 +75,9 @@ def resolv_conf(
     for server in servers:
         if not _is_address(server):
             raise InvalidArgument(f"nameserver {server!r}: not an IP address")
+    for word in (*search, *options):
+        if not word or not word.isprintable() or " " in word:
+            raise InvalidArgument(f"search domain or option {word!r} of the resolver: not one word")
     if not servers:
         servers = [s for s in found["nameserver"] if not isolated or _is_reachable(s)]
         if isolated and not servers:
@@ -111,11 +114,12 @@ def _read(text: str) -> dict[str, list[str]]:
 
 
 def _is_address(text: str) -> bool:
+    address, _, scope = text.partition("%")
     try:
-        ip_address(text.partition("%")[0])
+        ip_address(address)
     except ValueError:
         return False
-    return True
+    return not any(c.isspace() for c in scope)
 
 
 def _is_reachable(server: str) -> bool:
