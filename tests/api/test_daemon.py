@@ -86,6 +86,15 @@ def test_errors_are_json(daemon: Daemon, method: str, path: str, status: int, wo
     assert word in json.loads(body)["message"]
 
 
+def test_bodies_are_taken_as_they_are(daemon: Daemon) -> None:
+    before = daemon.faults()
+    for encoding in ("gzip", "deflate", "br"):
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+        status, body = daemon.request("POST", "/containers/create", b"junk" * 100, **headers)
+        assert (status, "invalid JSON" in json.loads(body)["message"]) == (400, True)
+    assert daemon.faults() == before
+
+
 def test_a_request_may_be_long(daemon: Daemon) -> None:
     filters = json.dumps({"name": [f"name-of-{number:08}" for number in range(3000)]})
     assert len(filters) > 60_000

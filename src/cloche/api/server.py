@@ -32,6 +32,8 @@ class Server:
             access_log=None,
             keepalive_timeout=3600,
             lingering_time=5,
+            # As with Docker: how an archive is packed shows in its bytes, and no JSON comes compressed.
+            auto_decompress=False,
             max_line_size=MAX_HEAD,
             max_field_size=MAX_HEAD,
         )
