@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 
 import pytest
@@ -239,3 +240,12 @@ async def test_a_forced_removal_also_takes_what_is_just_being_started(rig: Rig) 
     await rig.remove(created.id)
     await starting
     await rig.clean()
+
+
+async def test_a_start_makes_again_what_it_needs_of_the_run_directory(rig: Rig) -> None:
+    id = await rig.start("true")
+    await rig.ended(id)
+    shutil.rmtree(rig.settings.run_dir)
+    await rig.engine.containers.start(id)
+    assert await rig.ended(id) == 0
+    await rig.remove(id)

@@ -46,10 +46,17 @@ class Paths:
         """Where each container mounts its root file system, in its own mount namespace."""
 
     def make(self) -> None:
-        for path in (self.root, self.run, self.rootfs):
-            os.makedirs(path, 0o711, exist_ok=True)
-        for path in (self.containers, self.trash, self.seccomp, self.monitors):
+        os.makedirs(self.root, 0o711, exist_ok=True)
+        for path in (self.containers, self.trash, self.seccomp):
             os.makedirs(path, 0o710, exist_ok=True)
+        self.make_run()
+
+    def make_run(self) -> None:
+        """What a start needs of the run directory, which somebody may have cleaned since the last one."""
+        if not (os.path.isdir(self.rootfs) and os.path.isdir(self.monitors)):
+            os.makedirs(self.run, 0o711, exist_ok=True)
+            os.makedirs(self.rootfs, 0o711, exist_ok=True)
+            os.makedirs(self.monitors, 0o710, exist_ok=True)
 
     def container(self, id: str) -> str:
         return f"{self.containers}/{id}"

@@ -138,6 +138,7 @@ class ProgramError(StartError, InvalidArgument):
 
 def _prepare_files(context: Context, container: Container) -> None:
     paths = context.paths
+    paths.make_run()
     files.write(paths.container(container.id), container)
     if container.state.started_at:
         # The records of an earlier run must not be taken for this one's.
