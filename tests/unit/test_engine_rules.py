@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloche.cgroups.contract import Layout
-from cloche.engine import capabilities, merge, mounts, security, signals, validation
+from cloche.engine import capabilities, merge, mounts, seccomp, security, signals, validation
 from cloche.engine.names import random_name
 from cloche.engine.records import Container, ContainerConfig, Device, LogSettings, Ulimit
 from cloche.errors import ClocheError, InvalidArgument, Unsupported
@@ -153,6 +154,22 @@ def test_null_bytes(fields: dict[str, Any], words: str) -> None:
 def test_bad_names(name: str) -> None:
     with pytest.raises(InvalidArgument, match="Invalid container name"):
         validation.check_name(name)
+
+
+def test_filters_in_memory_are_few(tmp_path: Path) -> None:
+    filters = seccomp.FilterCache(str(tmp_path))
+    profile = '{{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": {}}}'
+    configs = [
+        ContainerConfig("busybox", security_opt=(f"seccomp={profile.format(number)}",))
+        for number in range(1, seccomp.MOST + 2)
+    ]
+    first, second, *others, last = configs
+    ready = filters.get(first)
+    for config in (second, *others, first, last):
+        filters.get(config)
+    assert len(filters._ready) == seccomp.MOST
+    # The one that was not asked for again is the one that went.
+    assert filters.get(first) is ready
 
 
 def test_random_names_are_good_and_free() -> None:

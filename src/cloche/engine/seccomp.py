@@ -9,6 +9,8 @@ from cloche.runtime.seccomp import Filter, program, resolve
 from cloche.runtime.spec import Seccomp
 
 Ready = tuple[Seccomp, Filter]
+MOST = 16
+"""Filters in memory: a profile of a user's own is as large as the user likes."""
 
 
 class FilterCache:
@@ -24,8 +26,12 @@ class FilterCache:
         if asked.unconfined or (config.privileged and asked.seccomp is None):
             return None
         key = (asked.seccomp, capabilities.effective(config.cap_add, config.cap_drop, config.privileged))
-        ready = self._ready.get(key)
+        ready = self._ready.pop(key, None)
         if ready is None:
             resolved = resolve(*key)
-            ready = self._ready[key] = (resolved, program(resolved, self._directory))
+            ready = resolved, program(resolved, self._directory)
+        # The last one used is the last one in the dict.
+        self._ready[key] = ready
+        if len(self._ready) > MOST:
+            del self._ready[next(iter(self._ready))]
         return ready
