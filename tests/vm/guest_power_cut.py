@@ -43,6 +43,7 @@ def test_before() -> None:
     }
     with open(DIRECTORY / "state", "w") as file:
         json.dump(state, file)
+        file.flush()
         os.fsync(file.fileno())
     daemon.ok("run", "-d", "--name", "late", "busybox", "sleep", "600")
     # That a container was started is not yet on the disk when it is answered, but soon.
