@@ -265,3 +265,15 @@ def test_output_that_goes_nowhere(cloche: Command) -> None:
     assert (done.returncode, done.stderr) == (125, b"cloche: [Errno 28] No space left on device\n")
     line = ["sh", "-c", '"$0" "$@" | true', *cloche.line("--help")]
     assert subprocess.run(line, env=cloche.environment, capture_output=True, timeout=20).stderr == b""
+
+
+def test_arguments_that_are_not_utf_8(cloche: Command, tmp_path: Path) -> None:
+    assert cloche.ok("run", "--rm", "busybox", "echo", "a\udcff\udcfeb") == "a\ufffd\ufffdb"
+    assert "No such container: %FF" in cloche("rm", "\udcff").stderr
+    assert "no such object: " in cloche("inspect", "\udcff").stderr
+    assert "is not a tag" in cloche("tag", "busybox", "x:\udcff").stderr
+    assert cloche.ok("ps", "-q", "--filter", "name=\udcff") == ""
+    assert "No such container: a b?c" in cloche("logs", "a b?c").stderr
+    (tmp_path / "variables").write_bytes(b"A=\xff\n")
+    done = cloche("run", "--env-file", str(tmp_path / "variables"), "busybox", "true")
+    assert (done.returncode, "is not a text in UTF-8" in done.stderr) == (125, True)

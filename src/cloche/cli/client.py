@@ -21,8 +21,9 @@ SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 
 
 def quote(text: str) -> str:
-    """Percent-encoding (RFC 3986 section 2.1)."""
-    return "".join(c if c in SAFE else "".join(f"%{byte:02X}" for byte in c.encode()) for c in text)
+    """Percent-encoding (RFC 3986 section 2.1), also of bytes of an argument that are not UTF-8."""
+    encoded = text.encode(errors="surrogateescape")
+    return "".join(chr(byte) if chr(byte) in SAFE else f"%{byte:02X}" for byte in encoded)
 
 
 def query(**parameters: Any) -> str:

@@ -7,7 +7,7 @@ import sys
 
 from cloche.cli import tables, units, wire
 from cloche.cli.arguments import parse
-from cloche.cli.client import query
+from cloche.cli.client import query, quote
 from cloche.cli.errors import ApiError, CommandError, UsageError
 
 TYPE_CHECKING = False
@@ -210,8 +210,8 @@ def logs(connect: Callable[[], Client], argv: list[str]) -> int:
     )
     client = connect()
     name = arguments.operands[0]
-    tty = client.call("GET", f"/containers/{name}/json")["Config"]["Tty"]
-    response = client.open("GET", f"/containers/{name}/logs{options}").check()
+    tty = client.call("GET", f"/containers/{quote(name)}/json")["Config"]["Tty"]
+    response = client.open("GET", f"/containers/{quote(name)}/logs{options}").check()
     frames = Frames()
     for piece in response.stream():
         if tty:
@@ -241,7 +241,7 @@ def _ended(connect: Callable[[], Client], help_text: str, verb: str, argv: list[
     options = query(t=arguments.time or arguments.timeout, signal=arguments.signal)
     client = connect()
     return _for_each(
-        arguments.operands, lambda name: client.call("POST", f"/containers/{name}/{verb}{options}")
+        arguments.operands, lambda name: client.call("POST", f"/containers/{quote(name)}/{verb}{options}")
     )
 
 
@@ -258,7 +258,7 @@ def kill(connect: Callable[[], Client], argv: list[str]) -> int:
     client = connect()
     options = query(signal=arguments.signal)
     return _for_each(
-        arguments.operands, lambda name: client.call("POST", f"/containers/{name}/kill{options}")
+        arguments.operands, lambda name: client.call("POST", f"/containers/{quote(name)}/kill{options}")
     )
 
 
@@ -266,7 +266,7 @@ def wait(connect: Callable[[], Client], argv: list[str]) -> int:
     arguments = parse(WAIT, argv)
     client = connect()
     for name in arguments.operands:
-        print(client.call("POST", f"/containers/{name}/wait")["StatusCode"])
+        print(client.call("POST", f"/containers/{quote(name)}/wait")["StatusCode"])
     return 0
 
 
@@ -274,19 +274,21 @@ def rm(connect: Callable[[], Client], argv: list[str]) -> int:
     arguments = parse(RM, argv)
     client = connect()
     options = query(force=arguments.force, v=arguments.volumes)
-    return _for_each(arguments.operands, lambda name: client.call("DELETE", f"/containers/{name}{options}"))
+    return _for_each(
+        arguments.operands, lambda name: client.call("DELETE", f"/containers/{quote(name)}{options}")
+    )
 
 
 def rename(connect: Callable[[], Client], argv: list[str]) -> int:
     name, new = parse(RENAME, argv).operands
-    connect().call("POST", f"/containers/{name}/rename" + query(name=new))
+    connect().call("POST", f"/containers/{quote(name)}/rename" + query(name=new))
     return 0
 
 
 def top(connect: Callable[[], Client], argv: list[str]) -> int:
     arguments = parse(TOP, argv, interspersed=False)
     name, *options = arguments.operands
-    listing = connect().call("GET", f"/containers/{name}/top" + query(ps_args=" ".join(options)))
+    listing = connect().call("GET", f"/containers/{quote(name)}/top" + query(ps_args=" ".join(options)))
     tables.print_columns([listing["Titles"], *listing["Processes"]])
     return 0
 
@@ -317,7 +319,7 @@ def inspect(connect: Callable[[], Client], argv: list[str]) -> int:
 def _find(client: Client, name: str, kinds: list[str], options: str) -> Any:
     for kind in kinds:
         try:
-            return client.call("GET", f"/{kind}/{name}/json{options}")
+            return client.call("GET", f"/{kind}/{quote(name)}/json{options}")
         except ApiError as error:
             if error.status != 404:
                 raise

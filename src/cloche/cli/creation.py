@@ -210,6 +210,8 @@ def _lines(files: list[str]) -> list[str]:
                 ]
         except OSError as error:
             raise CommandError(f"open {name}: {error.strerror}", 125) from None
+        except UnicodeDecodeError:
+            raise CommandError(f"{name} is not a text in UTF-8", 125) from None
     return lines
 
 
@@ -261,3 +263,5 @@ def _security_option(text: str) -> str:
             return f"seccomp={profile.read()}"
     except OSError as error:
         raise CommandError(f"seccomp profile {value}: {error.strerror}", 125) from None
+    except UnicodeDecodeError:
+        raise CommandError(f"seccomp profile {value}: not a text in UTF-8", 125) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloche.cli import creation
 from cloche.cli.arguments import parse
 from cloche.cli.attachment import write
-from cloche.cli.client import query
+from cloche.cli.client import query, quote
 from cloche.cli.errors import ApiError, UsageError
 from cloche.cli.run import RUN, make_default_image
 
@@ -43,7 +43,8 @@ def explain(connect: Callable[[], Client], argv: list[str]) -> int:
     if name == "run":
         text = _planned(client, rest, kind)
     else:
-        text = client.request("GET", f"/containers/{name}/explain" + query(format=kind)).check().read()
+        path = f"/containers/{quote(name)}/explain" + query(format=kind)
+        text = client.request("GET", path).check().read()
     write(1, text if text.endswith(b"\n") else text + b"\n")
     return 0
 

@@ -8,7 +8,7 @@ import os
 from cloche.cli import creation, signals, terminal
 from cloche.cli.arguments import parse
 from cloche.cli.attachment import Attachment
-from cloche.cli.client import Client, Connection, Response, query
+from cloche.cli.client import Client, Connection, Response, query, quote
 from cloche.cli.errors import ApiError, CommandError, Unreachable, UsageError
 
 TYPE_CHECKING = False
@@ -249,7 +249,7 @@ def start(connect: Callable[[], Client], argv: list[str]) -> int:
     client = connect()
     if not arguments.attach and not arguments.interactive:
         for name in arguments.operands:
-            client.request("POST", f"/containers/{name}/start").check().read()
+            client.request("POST", f"/containers/{quote(name)}/start").check().read()
             print(name)
         return 0
     if len(arguments.operands) != 1:
@@ -267,7 +267,7 @@ def attach(connect: Callable[[], Client], argv: list[str]) -> int:
 
 def _joined(client: Client, arguments: Any, *, stdin: bool) -> Session:
     name = arguments.operands[0]
-    config = client.call("GET", f"/containers/{name}/json")["Config"]
+    config = client.call("GET", f"/containers/{quote(name)}/json")["Config"]
     streams = {"stdin": stdin and config["OpenStdin"], "stdout": True, "stderr": True}
     return Session(client, name, tty=config["Tty"], streams=streams, detach_keys=arguments.detach_keys)
 

@@ -40,15 +40,18 @@ def decode(data: bytes) -> Any:
 def encode(value: Any) -> str:
     """``value`` (dicts, lists, strings, numbers, booleans, None) as JSON on one line."""
     if isinstance(value, str):
-        return encode_basestring_ascii(value)
+        return _text(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict):
-        return (
-            "{"
-            + ",".join(f"{encode_basestring_ascii(key)}:{encode(item)}" for key, item in value.items())
-            + "}"
-        )
+        return "{" + ",".join(f"{_text(key)}:{encode(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(encode, value)) + "]"
     return repr(value)
+
+
+def _text(text: str) -> str:
+    """What was not UTF-8 in our arguments becomes U+FFFD, byte by byte, as in Docker's command."""
+    if not text.isascii():
+        text = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return encode_basestring_ascii(text)
