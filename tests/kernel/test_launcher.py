@@ -129,6 +129,18 @@ async def test_a_spare_that_was_killed_is_replaced(launcher: Launcher, tmp_path:
     assert (tmp_path / "two").read_text() == "2"
 
 
+async def test_a_starter_without_its_monitor_takes_no_request(launcher: Launcher) -> None:
+    await launcher.run_plan(())
+    async with asyncio.timeout(5):
+        while not (pair := spare(launcher)):
+            await asyncio.sleep(0.01)
+        starter = os.pidfd_open(pair[1])
+        os.kill(pair[0], signal.SIGKILL)
+        ended = await asyncio.to_thread(select.select, [starter], [], [], 3)
+        os.close(starter)
+    assert ended[0]
+
+
 def spare(launcher: Launcher) -> tuple[int, ...]:
     """The spare's two processes, the parent first. One alone is the parent of a job that is ending."""
     named = [pid for pid in processes(launcher.pid or 0) if name(pid) == "cloche-spare"]

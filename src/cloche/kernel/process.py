@@ -7,6 +7,7 @@ from ctypes import c_char_p, c_int, c_uint, c_ulong, c_void_p
 
 from cloche.kernel.syscall import bind, c_string, check, libc
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
@@ -49,6 +50,11 @@ def set_name(name: bytes) -> None:
 def set_child_subreaper(on: bool) -> None:
     """Orphaned descendants become children of this process rather than of init."""
     _set(PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER", int(on))
+
+
+def set_parent_death_signal(number: int) -> None:
+    """The signal that this process gets when its parent thread ends; 0 is none. Not inherited by a fork."""
+    _set(PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG", number)
 
 
 def set_keepcaps(on: bool) -> None:

@@ -16,7 +16,7 @@ import sys
 import time
 
 # The module ``signal`` wraps each call in enums: more memory to write to in every child.
-from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, SIGKILL, signal  # type: ignore[import-not-found]
 from typing import NoReturn
 
 from cloche.kernel import process
@@ -98,11 +98,12 @@ def _spare(socket: _socket.socket, taken: int, warmer: Warmer) -> NoReturn:
         jobs.set_name(b"cloche-spare")
         process.set_child_subreaper(True)
         to_monitor, to_starter = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        monitor_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             to_starter.close()
             rehearsal.rehearse_start(jobs.decoder)
-            _start(socket, taken, warmer, to_monitor)
+            _start(socket, taken, warmer, to_monitor, monitor_pid)
         else:
             # The starter, and so init, is forked: it does not inherit that.
             ignore_shutdown()
@@ -121,8 +122,15 @@ def _spare(socket: _socket.socket, taken: int, warmer: Warmer) -> NoReturn:
         os._exit(code)
 
 
-def _start(socket: _socket.socket, taken: int, warmer: Warmer, monitor: _socket.socket) -> None:
+def _start(
+    socket: _socket.socket, taken: int, warmer: Warmer, monitor: _socket.socket, monitor_pid: int
+) -> None:
+    # Alone it must take no request: there would be no monitor for what it starts.
+    process.set_parent_death_signal(SIGKILL)
+    if os.getppid() != monitor_pid:
+        return
     message, descriptors = _await_request(socket, warmer)
+    process.set_parent_death_signal(0)
     # The next spare may come; the daemon's socket and the warmer are not the child's.
     os.close(taken)
     socket.close()
