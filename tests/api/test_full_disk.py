@@ -51,3 +51,12 @@ def test_a_container_can_be_removed(small: Daemon) -> None:
     assert (refused.returncode, "full" in refused.stderr) == (1, True), refused.stderr
     small.ok("rm", "talker")
     assert small.ok("run", "--rm", "--network", "none", "busybox", "echo", "again") == "again"
+
+
+def test_an_image_can_be_removed(small: Daemon) -> None:
+    small.ok("tag", "busybox", "other")
+    fill(small.root / "filler")
+    small.ok("rmi", "other")
+    assert "Deleted: sha256:" in small.ok("rmi", "busybox")
+    assert small.ok("images", "-q") == ""
+    assert [path for path in (small.root / "content").rglob("*") if path.is_file()] == []

@@ -93,7 +93,7 @@ class Registry:
         """Row, record and name go. A row that comes back after a power cut has lost its snapshot, and the
         next start of the daemon forgets it again."""
         await self._store.write(
-            lambda transaction: transaction.delete_container(container.id), durable=False
+            lambda transaction: transaction.delete_container(container.id), durable=False, frees=True
         )
         self._records.pop(container.id, None)
         if self._names.get(container.name) == container.id:

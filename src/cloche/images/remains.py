@@ -35,7 +35,7 @@ async def sweep(state: Store, content: ContentStore, snapshots: Snapshotter) -> 
             transaction.delete_layer(key)
 
     if gone:
-        await state.write(change)
+        await state.write(change, frees=True)
     removed = [key for key in gone if rows.pop(key, None)]
     kept = {row.blob for row in rows.values()} | {image.id for image in images}
     await asyncio.to_thread(_delete_blobs, content, kept)

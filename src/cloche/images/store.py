@@ -234,7 +234,7 @@ class ImageStore:
         if delete:
             del self._images[image.id]
         try:
-            await self.state.write(change)
+            await self.state.write(change, frees=True)
         except BaseException:
             self._images[image.id] = image
             self._tags |= dict.fromkeys(drop, image.id)

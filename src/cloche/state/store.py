@@ -10,6 +10,7 @@ the daemon's death at once (``synchronous=NORMAL``), and a power cut when they a
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -28,10 +29,19 @@ SYNC_SECONDS = 2.0
 """The age at which a commit that is not durable is made so."""
 
 
+RESERVE = 256 << 10
+"""Bytes of a file beside the database that a full disk lends to writes which make room."""
+
+
 class _Write(NamedTuple):
     change: Callable[[Transaction], Any]
     durable: bool
+    frees: bool
     future: Future[Any]
+
+
+class _Full(Unavailable):
+    """No room for a write."""
 
 
 class Store:
@@ -43,6 +53,8 @@ class Store:
         self._writer = self._connect()
         migrate(self._writer, path)
         self._reader = self._connect()
+        self._reserved = False
+        self._reserve()
         self._closed = False
         self._read_lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -79,12 +91,17 @@ class Store:
         with self._read_lock:
             return query(Queries(self._reader))
 
-    async def write(self, change: Callable[[Transaction], T], durable: bool = True) -> T:
+    async def write(
+        self, change: Callable[[Transaction], T], durable: bool = True, frees: bool = False
+    ) -> T:
         """Run ``change`` in the writer thread, commit, and return its value. What ``change`` raises undoes
-        it alone and is raised here. Once queued it runs also when the caller is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self.submit(change, durable)))
+        it alone and is raised here. Once queued it runs also when the caller is cancelled. ``frees``: on a
+        full disk it may use the reserve, since it makes room."""
+        return await asyncio.shield(asyncio.wrap_future(self.submit(change, durable, frees)))
 
-    def submit(self, change: Callable[[Transaction], T], durable: bool = True) -> Future[T]:
+    def submit(
+        self, change: Callable[[Transaction], T], durable: bool = True, frees: bool = False
+    ) -> Future[T]:
         """``write`` for callers that do not wait, or have no event loop."""
         future: Future[T] = Future()
         # Who waits for it may be cancelled, and would cancel it: it is done all the same, and has a result.
@@ -92,7 +109,7 @@ class Store:
         if self._closed:
             future.set_exception(_closing())
         else:
-            self._queue.put(_Write(change, durable, future))
+            self._queue.put(_Write(change, durable, frees, future))
         return future
 
     def _run(self) -> None:
@@ -130,7 +147,46 @@ class Store:
             pass
         self._unsynced = 0.0
 
+    def _reserve(self) -> None:
+        try:
+            reserve = os.open(f"{self._path}-reserve", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(reserve, 0, RESERVE)
+                self._reserved = True
+            finally:
+                os.close(reserve)
+        except OSError:
+            # No room yet: the next commit tries again.
+            pass
+
+    def _lend(self, write: _Write) -> tuple[Any, BaseException | None]:
+        self._reserved = False
+        try:
+            os.truncate(f"{self._path}-reserve", 0)
+        except OSError as error:
+            return None, self._refused(error)
+        outcome = self._attempt([write])[0]
+        try:
+            # Gives back what the log has taken.
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            pass
+        return outcome
+
     def _commit(self, batch: list[_Write]) -> None:
+        outcomes = self._attempt(batch)
+        for index, write in enumerate(batch):
+            if write.frees and isinstance(outcomes[index][1], _Full):
+                outcomes[index] = self._lend(write)
+        if not self._reserved:
+            self._reserve()
+        for write, (value, problem) in zip(batch, outcomes, strict=True):
+            if problem is None:
+                write.future.set_result(value)
+            else:
+                write.future.set_exception(problem)
+
+    def _attempt(self, batch: list[_Write]) -> list[tuple[Any, BaseException | None]]:
         durable = any(write.durable for write in batch)
         outcomes: list[tuple[Any, BaseException | None]] = []
         try:
@@ -145,14 +201,11 @@ class Store:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             outcomes = [(None, self._refused(error))] * len(batch)
-        for write, (value, problem) in zip(batch, outcomes, strict=True):
-            if problem is None:
-                write.future.set_result(value)
-            else:
-                write.future.set_exception(problem)
+        return outcomes
 
     def _refused(self, error: Exception) -> Unavailable:
-        return Unavailable(f"the state database {self._path} refused a write: {error}")
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return (_Full if full else Unavailable)(f"the state database {self._path} refused a write: {error}")
 
     def _apply(self, write: _Write) -> tuple[Any, BaseException | None]:
         self._writer.execute("SAVEPOINT one")
