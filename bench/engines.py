@@ -138,6 +138,7 @@ class Cloche(Engine):
         subprocess.run(["ip", "link", "delete", f"{self.prefix}0"], capture_output=True)
         subprocess.run(["nft", "delete", "table", "ip", self.prefix], capture_output=True)
         remove_cgroups(self.prefix)
+        Path(f"/run/cloche-{self.prefix}.pid").unlink(missing_ok=True)
 
     def own_command(self) -> list[str]:
         """The same by Cloche's command."""
