@@ -57,7 +57,8 @@ def _lock_name(name: str) -> int:
 
 def _lock(path: str, what: str, way_out: str) -> int:
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Whoever can open a file can lock it, and keep a daemon from starting.
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Internal(f"cannot use {path}: {error.strerror}") from None
     try:
