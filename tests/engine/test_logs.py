@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rig import Rig
 
 from cloche.engine import logs
-from cloche.engine.records import LogSettings
+from cloche.engine.records import LogLine, LogSettings
+from cloche.monitor.log import JsonLog
+from cloche.monitor.protocol import LogConfig
 
 LINES = "i=0; while [ $i -lt 50 ]; do echo $i; i=$((i+1)); done"
 
@@ -64,6 +67,34 @@ async def test_rotated_files_are_one_log(rig: Rig) -> None:
     assert await rig.output(id) == lines(range(3000))
     assert await rig.output(id, tail=1500) == lines(range(1500, 3000))
     await rig.remove(id)
+
+
+async def test_a_follower_that_looks_late_misses_no_rotation(tmp_path: Path) -> None:
+    """Two and more rotations between two looks, some of the files compressed by then."""
+    path = str(tmp_path / "log")
+    log = JsonLog(LogConfig("json-file", path, 1000, 100, True))
+    ended = asyncio.Event()
+    reading = logs.read(path, logs.Selection(), ended)
+    log.write(1, b"first\n")
+    batches = [await anext(reading)]
+    rest = asyncio.create_task(_all(reading))
+    for turn in range(5):
+        await asyncio.sleep(0.01)
+        # Nothing of the follower runs in here.
+        for number in range(30):
+            log.write(1, b"%d of %d\n" % (number, turn))
+            log.reap(wait=turn > 2)
+    log.finish()
+    ended.set()
+    batches += await asyncio.wait_for(rest, 10)
+    text = b"".join(line.data for batch in batches for line in batch)
+    wanted = [b"%d of %d\n" % (number, turn) for turn in range(5) for number in range(30)]
+    assert text == b"first\n" + b"".join(wanted)
+    log.reap(wait=True)
+
+
+async def _all(reading: AsyncIterator[list[LogLine]]) -> list[list[LogLine]]:
+    return [batch async for batch in reading]
 
 
 async def test_the_log_is_bounded(rig: Rig) -> None:

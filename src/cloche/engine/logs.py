@@ -119,7 +119,7 @@ def _open(name: str) -> IO[bytes]:
 def _open_all(path: str) -> list[IO[bytes]]:
     """The log's files, oldest first, opened so that no rotation comes between. Empty where there is no
     log."""
-    for _ in range(20):
+    for left in reversed(range(20)):
         files: list[IO[bytes]] = []
         try:
             live = open(path, "rb")
@@ -130,7 +130,9 @@ def _open_all(path: str) -> list[IO[bytes]]:
             while name := _rotated(path, number):
                 files.append(_open(name))
                 number += 1
-            unmoved = os.path.samestat(os.stat(path), os.fstat(live.fileno()))
+            # A rotation moves the oldest first: a gap is one under way, or what a crash has left of one.
+            gap = _rotated(path, number + 1) is not None and left > 0
+            unmoved = not gap and _is_at(live, path)
         except FileNotFoundError:
             unmoved = False
         if unmoved:
@@ -138,6 +140,11 @@ def _open_all(path: str) -> list[IO[bytes]]:
         for file in (*files, live):
             file.close()
     raise OSError(f"{path}: rotated again and again while it was being opened")
+
+
+def _is_at(file: IO[bytes], path: str) -> bool:
+    """Whether ``path`` names the open file. Raises ``FileNotFoundError``."""
+    return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
 
 
 def _seek_tail(file: IO[bytes], lines: int) -> int:
@@ -200,45 +207,73 @@ def _history(files: list[IO[bytes]], selection: Selection) -> Iterator[bytes]:
 
 
 class _Generations:
-    """The live file and those that take its place, each held open from the moment it appears."""
+    """The live file and those that take its place.
+
+    Several may have come and been rotated away, and compressed, before anybody looks: the kernel's events
+    say how many, and so which of the rotated files are still to be read."""
 
     def __init__(self, path: str, changed: asyncio.Event) -> None:
         self._path = path
         self._name = os.path.basename(path)
         self._changed = changed
         self._next: deque[IO[bytes]] = deque()
-        self._newest: IO[bytes] | None = None
+        self._created = 0
         self._queue = inotify.open_queue()
         mask = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
         inotify.add_watch(self._queue, os.path.dirname(path), mask)
         asyncio.get_running_loop().add_reader(self._queue, self._notice)
 
-    def hold(self, live: IO[bytes]) -> None:
-        """``live`` was opened by the reader: the newest so far unless a rotation has just happened."""
-        self._newest = live
-        self.look()
-
-    def _notice(self) -> None:
-        for event in inotify.read_events(self._queue):
-            if event.name == self._name:
-                if event.mask & (inotify.IN_CREATE | inotify.IN_MOVED_TO):
-                    self.look()
-                self._changed.set()
+    def open(self) -> list[IO[bytes]]:
+        """All files of the log, oldest first; those that come later are this object's. Empty where there is
+        no log. Raises ``OSError`` where rotations leave no time to look."""
+        files = self._snapshot()
+        self._created = 0
+        return files
 
     def look(self) -> None:
-        """Open the live file if it is another than the newest, which is held open and so keeps its inode
-        number."""
-        if self._newest is None:
+        """Open what has come since the last look."""
+        self._count()
+        if not self._created:
             return
         try:
-            file = open(self._path, "rb")
-        except FileNotFoundError:
+            files = self._snapshot()
+        except OSError:
+            # Rotated again and again: the next event leads here once more.
             return
-        if os.path.sameopenfile(file.fileno(), self._newest.fileno()):
+        # With a bounded log some of them may be gone already.
+        first = max(0, len(files) - self._created)
+        self._created = 0
+        for file in files[:first]:
             file.close()
-        else:
-            self._newest = file
-            self._next.append(file)
+        self._next.extend(files[first:])
+
+    def _snapshot(self) -> list[IO[bytes]]:
+        """The log's files, with all creations counted up to the live one's and none beyond."""
+        for _ in range(20):
+            files = _open_all(self._path)
+            self._count()
+            try:
+                if not files or _is_at(files[-1], self._path):
+                    return files
+            except FileNotFoundError:
+                pass
+            for file in files:
+                file.close()
+        raise OSError(f"{self._path}: rotated again and again while it was being opened")
+
+    def _count(self) -> bool:
+        """Read all events; whether any was about the live file."""
+        seen = False
+        while events := inotify.read_events(self._queue):
+            mine = [event.mask for event in events if event.name == self._name]
+            self._created += sum(1 for mask in mine if mask & (inotify.IN_CREATE | inotify.IN_MOVED_TO))
+            seen = seen or bool(mine)
+        return seen
+
+    def _notice(self) -> None:
+        if self._count():
+            self.look()
+            self._changed.set()
 
     def next(self) -> IO[bytes] | None:
         return self._next.popleft() if self._next else None
@@ -256,10 +291,8 @@ async def read(path: str, selection: Selection, ended: asyncio.Event | None) -> 
     generations = _Generations(path, changed) if ended else None
     files: list[IO[bytes]] = []
     try:
-        files = _open_all(path)
+        files = generations.open() if generations else _open_all(path)
         lines = _Lines(selection)
-        if files and generations:
-            generations.hold(files[-1])
         if files:
             blocks = _history(files, selection)
             while (batch := await asyncio.to_thread(_next_batch, blocks, lines)) is not None:
