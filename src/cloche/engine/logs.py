@@ -294,12 +294,8 @@ async def read(path: str, selection: Selection, ended: asyncio.Event | None) -> 
         files = generations.open() if generations else _open_all(path)
         lines = _Lines(selection)
         if files:
-            blocks = _history(files, selection)
-            while (batch := await asyncio.to_thread(_next_batch, blocks, lines)) is not None:
-                if batch:
-                    yield batch
-                if lines.past_end:
-                    return
+            async for batch in _batches(_history(files, selection), lines):
+                yield batch
         if ended and generations and files:
             async for batch in _follow(files, generations, lines, selection, changed, ended):
                 yield batch
@@ -308,6 +304,14 @@ async def read(path: str, selection: Selection, ended: asyncio.Event | None) -> 
             generations.close()
         for file in files:
             file.close()
+
+
+async def _batches(blocks: Iterator[bytes], lines: _Lines) -> AsyncIterator[list[LogLine]]:
+    while (batch := await asyncio.to_thread(_next_batch, blocks, lines)) is not None:
+        if batch:
+            yield batch
+        if lines.past_end:
+            return
 
 
 def _next_batch(blocks: Iterator[bytes], lines: _Lines) -> list[LogLine] | None:
@@ -335,9 +339,8 @@ async def _follow(
                 generations.look()
             following = generations.next()
             changed.clear()
-            for block in _blocks(files[-1]):
-                if batch := lines.feed(block):
-                    yield batch
+            async for batch in _batches(_blocks(files[-1]), lines):
+                yield batch
             if following:
                 files[-1].close()
                 files[-1] = following
